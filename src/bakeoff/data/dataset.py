@@ -1,0 +1,132 @@
+"""Record and Dataset: what every format reads into, and everything else reads from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from bakeoff.errors import DataError
+from bakeoff.files import digest
+
+TaskName = Literal["classification", "semantic", "detection", "instance"]
+SplitName = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Label:
+    """A class index; as a prediction it carries the probability of every class."""
+
+    index: int
+    scores: tuple[float, ...] | None = None
+
+
+Target = Label  # grows to Label | LabelMap | Boxes | Instances with the other tasks
+
+
+@dataclass(frozen=True)
+class Record:
+    """One labelled image.
+
+    `image` is a POSIX path relative to `Dataset.source`; `frame` is the index inside a file that holds many images
+    (an idx file), else None.  `id` is unique: the path, with '#frame' where there is one.  `group` names what must
+    not be torn apart by a split (patient, video, series).  `split` is the part that the data itself prescribes.
+    `size` is (width, height) in pixels where the format states it or a reader measured it.
+    """
+
+    id: str
+    image: str
+    target: Target
+    group: str | None = None
+    split: SplitName | None = None
+    frame: int | None = None
+    size: tuple[int, int] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A task, its classes in canonical order (string sort) and its records in the order of their ids.
+
+    `source` is the folder that image paths start from; `format` names the reader; `lineage` says what was done to the
+    data before (conversion, expansion), oldest first.  Two datasets are equal when task, classes and records are.
+    Raises DataError when ids repeat, a label is out of range, or classes are not in canonical order.
+    """
+
+    task: TaskName
+    classes: tuple[str, ...]
+    records: tuple[Record, ...]
+    source: Path = field(compare=False)
+    format: str = field(default="", compare=False)
+    lineage: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        """Check what every reader promises."""
+        if list(self.classes) != sorted(set(self.classes)):
+            raise DataError(f"{self.source}: classes must be unique and in string order, got {list(self.classes)[:5]}")
+        if len(self.index) != len(self.records):
+            raise DataError(f"{self.source}: {len(self.records) - len(self.index)} record ids appear more than once")
+        for record in self.records:
+            if not 0 <= record.target.index < len(self.classes):
+                raise DataError(f"{self.source}: {record.id}: label {record.target.index} has no class")
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.records)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Position of each record id."""
+        return {record.id: position for position, record in enumerate(self.records)}
+
+    def path(self, record: Record) -> Path:
+        """Return where the record's image file is."""
+        return self.source / record.image
+
+    def counts(self, ids: Iterable[str] | None = None) -> dict[str, int]:
+        """Return records per class, over all records or the given ids; absent classes count 0."""
+        chosen = self.records if ids is None else [self.records[self.index[i]] for i in ids]
+        tally = dict.fromkeys(self.classes, 0)
+        for record in chosen:
+            tally[self.classes[record.target.index]] += 1
+        return tally
+
+    def without(self, ids: Iterable[str]) -> Dataset:
+        """Return the dataset less some records; classes stay as they are."""
+        dropped = set(ids)
+        return replace(self, records=tuple(r for r in self.records if r.id not in dropped))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) over classes, records and the bytes of every image file: the identity of the data."""
+        files = sorted({record.image for record in self.records})
+        with ThreadPoolExecutor(4) as pool:
+            hashes = dict(zip(files, pool.map(lambda name: _hash(self.source / name), files), strict=True))
+        rows: list[Any] = [[r.id, r.target.index, r.group, r.split, r.frame, hashes[r.image]] for r in self.records]
+        return digest([self.task, self.classes, rows])
+
+
+def labelled(source: Path, rows: Iterable[tuple[Record, str]], format: str) -> Dataset:
+    """Make a classification dataset from (record, class name) pairs: sorts records, builds the canonical label map.
+
+    The records' own targets are ignored.  Raises DataError when there is no row.
+    """
+    pairs = sorted(rows, key=lambda pair: pair[0].id)
+    if not pairs:
+        raise DataError(f"{source}: no labelled image was found")
+    classes = tuple(sorted({name for _, name in pairs}))
+    place = {name: index for index, name in enumerate(classes)}
+    records = tuple(replace(record, target=Label(place[name])) for record, name in pairs)
+    return Dataset("classification", classes, records, source, format)
+
+
+def _hash(path: Path) -> str:
+    """Hash a file's bytes; a file that cannot be opened hashes to its absence."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "blake2b").hexdigest()[:32]
+    except OSError:
+        return "missing"

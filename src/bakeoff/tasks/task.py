@@ -1,0 +1,76 @@
+"""The Task protocol: all that training and evaluation need to know about a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bakeoff.data.dataset import Target, TaskName
+from bakeoff.data.load import Batch
+
+Row = dict[str, Any]  # the few numbers of one image from which every metric can be recomputed
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Outcomes of one network on n images, one array per quantity with leading dimension n.
+
+    For classification: `truth` (n,) int64 and `scores` (n, classes) float32 probabilities.
+    """
+
+    ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    columns: Mapping[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.ids)
+
+    def take(self, index: NDArray[np.intp] | Sequence[int]) -> Outcomes:
+        """Return the outcomes at these positions, repeats allowed: what resampling needs."""
+        rows = np.asarray(index, dtype=np.intp)
+        ids = tuple(self.ids[i] for i in rows)
+        return Outcomes(ids, self.classes, {name: column[rows] for name, column in self.columns.items()})
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A function of outcomes.  `per_image` (n,) is given where the metric is its mean, else None.
+
+    `percent` metrics lie in 0..1 and are shown in points (x 100).  `function` may return NaN where it is undefined.
+    """
+
+    title: str
+    function: Callable[[Outcomes], float]
+    per_image: Callable[[Outcomes], NDArray[np.float64]] | None = None
+    higher_is_better: bool = True
+    percent: bool = True
+
+
+class Task(Protocol):
+    """Four functions and two names; nothing about optimisers, files or plots."""
+
+    name: TaskName
+    headline: str
+    table: Mapping[str, Metric]
+
+    def loss(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Return the training loss of a batch (scalar)."""
+        ...
+
+    def predict(self, net: nn.Module, images: Tensor) -> list[Target]:
+        """Return one prediction per image (B, 3, H, W), float in 0..1."""
+        ...
+
+    def outcome(self, prediction: Target, target: Target) -> Row:
+        """Return the numbers of one image from which every metric can be recomputed."""
+        ...
+
+    def metrics(self, outcomes: Outcomes) -> dict[str, float]:
+        """Return every metric of the task's table."""
+        ...
