@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from bakeoff.data.dataset import Target, TaskName
-from bakeoff.data.load import Batch
+
+if TYPE_CHECKING:  # a report is made from outcomes alone: it should not wait for torch
+    from torch import Tensor, nn
+
+    from bakeoff.data.load import Batch
 
 Row = dict[str, Any]  # the few numbers of one image from which every metric can be recomputed
 
@@ -57,6 +60,7 @@ class Task(Protocol):
 
     name: TaskName
     headline: str
+    validation_loss: str  # the metric that is the training loss on validation images, "" when none is
     table: Mapping[str, Metric]
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:

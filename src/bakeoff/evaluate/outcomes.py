@@ -1,0 +1,97 @@
+"""Network x images -> Outcomes: the only place where a network is judged, for validation and test alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bakeoff.data.dataset import Dataset
+from bakeoff.errors import RunError, UsageError
+from bakeoff.tasks.inference import PLAIN, Conditions, inferring, predict_pixels
+from bakeoff.tasks.task import Outcomes, Row, Task
+
+BATCH = 64  # fixed: another batch size rounds differently in the last digit
+LATENCY_IMAGES, LATENCY_SECONDS = 50, 2.0  # single images are timed until one of the two is used up
+
+
+class Pixels(Protocol):
+    """Images addressed by the places of their records: a uint8 array (n, S, S, 3), a memory map, or a decoder."""
+
+    def __getitem__(self, places: NDArray[np.intp], /) -> NDArray[np.uint8]:
+        """Return the images (B, S, S, 3) at these places."""
+        ...
+
+
+def evaluate(
+    task: Task,
+    network: nn.Module,
+    dataset: Dataset,
+    ids: Sequence[str],
+    pixels: NDArray[np.uint8] | Pixels,
+    conditions: Conditions = PLAIN,
+) -> Outcomes:
+    """Return the outcomes of a network on the records `ids`, in this order.
+
+    Row i of `pixels` is `dataset.records[i]`; the network is on the device of `conditions` already.  It runs in eval
+    mode without gradients, in batches of 64 taken in order, and is left in the mode that it was in.
+
+    Raises UsageError for ids that are not in the dataset or when there are none, RunError when the network gives a
+    number that is not finite.
+    """
+    if missing := [id for id in ids if id not in dataset.index]:
+        raise UsageError(f"{dataset.source}: {len(missing)} records to evaluate are not in the data: {missing[:5]}")
+    places = np.array([dataset.index[id] for id in ids], dtype=np.intp)
+    rows: list[Row] = []
+    for start in range(0, len(places), BATCH):
+        chunk = places[start : start + BATCH]
+        predictions = predict_pixels(task, network, pixels[chunk], conditions)
+        targets = [dataset.records[place].target for place in chunk]
+        rows += [task.outcome(*pair) for pair in zip(predictions, targets, strict=True)]
+    return stack(rows, tuple(ids), dataset.classes)
+
+
+def stack(rows: Sequence[Row], ids: tuple[str, ...], classes: tuple[str, ...]) -> Outcomes:
+    """Stack the rows of a task's `outcome`, one for each id, into columns.
+
+    Raises UsageError when there is none, RunError when a number is not finite.
+    """
+    if not rows:
+        raise UsageError("there is no image to evaluate; the split is empty")
+    columns = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
+    for name, column in columns.items():
+        broken = ~np.isfinite(column.reshape(len(rows), -1)).all(axis=1)
+        if broken.any():
+            raise RunError(
+                f"{ids[broken.argmax()]}: the network's {name} are not finite here and for {broken.sum() - 1} more "
+                "images: its weights or its inner values overflowed; lower the rate or use fp32"
+            )
+    return Outcomes(ids, classes, columns)
+
+
+def latency(network: nn.Module, size: int, device: str = "cpu") -> float:
+    """Return the median milliseconds for one image (batch 1, fp32, after warm-up), with the threads that are set."""
+    image = torch.full((1, 3, size, size), 0.5, device=device)
+    times: list[float] = []
+    with inferring(network):
+        for _ in range(3):
+            _timed(network, image)
+        began = time.perf_counter()
+        while len(times) < LATENCY_IMAGES and (not times or time.perf_counter() - began < LATENCY_SECONDS):
+            times.append(_timed(network, image))
+    return 1000 * statistics.median(times)
+
+
+def _timed(network: nn.Module, image: torch.Tensor) -> float:
+    """Return the seconds of one forward pass, waiting for a GPU to finish."""
+    began = time.perf_counter()
+    network(image)
+    if image.is_cuda:
+        torch.cuda.synchronize(image.device)
+    return time.perf_counter() - began
