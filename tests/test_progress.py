@@ -138,6 +138,15 @@ def test_quiet_is_silent_and_test_results_are_never_shown() -> None:
     assert not any("12.3" in told(mode)[1] for mode in ("bars", "lines"))
 
 
+def test_counts_of_images(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Progress(console=Console(file=stream)) as shown:
+        shown.count(1, 70_000)
+        clock.now = 31.0
+        shown.count(12_000, 70_000)
+    assert stream.getvalue() == "images 12,000/70,000\n"
+
+
 def test_lower_can_be_better() -> None:
     shown = Progress(Headline("log_loss", percent=False, higher_is_better=False), "quiet")
     for epoch, value in enumerate((0.5, 0.25, 0.75, None)):

@@ -96,7 +96,7 @@ class Progress:
         self._bars: StudyBars | None = None
         self._worked = 0.0  # runs' worth of training that ended in this call
         self._began = self._spoke = monotonic()
-        self._phase, self._count = "", (0, 0)
+        self._phase, self._count = "images", (0, 0)
 
     def __enter__(self) -> Progress:
         """Start to draw."""
@@ -125,6 +125,10 @@ class Progress:
         elif self._mode == "lines" and monotonic() - self._spoke >= PAUSE:
             running = (f"{run.name}: {run.detail(self.headline)}" for run in self._running.values())
             self._say("; ".join([self.summary(), *running]))
+
+    def count(self, done: int, total: int) -> None:
+        """Show how many of how many images are done."""
+        self.tell("", {"kind": "count", "done": done, "total": total})
 
     def summary(self) -> str:
         """Return the study's standing in a line: runs done, best so far, time left."""
