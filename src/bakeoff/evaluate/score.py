@@ -1,0 +1,198 @@
+"""A trained model on other labelled data: every metric with its interval, labels matched by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bakeoff.data.dataset import Dataset, Label
+from bakeoff.data.decode import Resize, read_image, resize
+from bakeoff.errors import DataError, nearest
+from bakeoff.evaluate.outcomes import evaluate
+from bakeoff.evaluate.resampling import jackknife_blocks, pseudo_values
+from bakeoff.evaluate.statistics import one_sample_t
+from bakeoff.evaluate.variance import Codes, group_codes
+from bakeoff.findings import Finding, listed
+from bakeoff.models import trained
+from bakeoff.models.trained import Trained
+from bakeoff.tasks import TASKS
+from bakeoff.tasks.classification import confusion, per_class
+from bakeoff.tasks.inference import Conditions, choose_device
+from bakeoff.tasks.task import Metric, Outcomes, Task
+
+SCHEMA_VERSION = 1
+DECODERS = 4  # threads
+FEW_IMAGES, FEW_GROUPS = 20, 10  # below, an interval is hardly more than a guess
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric's value with its 95 % interval, in its own unit (0..1 for percent metrics); None where undefined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one trained model is worth on one dataset; the intervals cover the choice of images, not of seeds.
+
+    `data` is the dataset's fingerprint, `groups` the number of units that the intervals are made of.
+    """
+
+    task: str
+    headline: str
+    metrics: dict[str, Interval]
+    images: int
+    groups: int
+    data: str
+    outcomes: Outcomes
+    findings: tuple[Finding, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dictionary with the table of classes and the confusion matrix [truth, prediction]."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "task": self.task,
+            "headline": self.headline,
+            "images": self.images,
+            "groups": self.groups,
+            "data": self.data,
+            "metrics": {name: asdict(interval) for name, interval in self.metrics.items()},
+            "classes": per_class(self.outcomes),
+            "confusion": confusion(self.outcomes).tolist(),
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+def score(
+    model: Trained | Path | str,
+    dataset: Dataset,
+    ids: Sequence[str] | None = None,
+    groups: Mapping[str, str] | None = None,
+    device: str = "auto",
+) -> Score:
+    """Evaluate a trained model on the records `ids` of a dataset (all of them when None).
+
+    Classes are matched by name: a dataset may lack some of the model's, but not have others.  `groups` maps record ids
+    to groups (None: the groups of the records); an image without one is its own.  Raises DataError for classes that
+    the model does not know or another task, UsageError when there is nothing to evaluate, UnreadableImage.
+    """
+    chosen = choose_device(device)
+    ready = model if isinstance(model, Trained) else trained.load(Path(model))
+    if dataset.task != ready.task:
+        raise DataError(f"{dataset.source}: its task is {dataset.task}, that of the model {ready.task}")
+    names = [record.id for record in dataset.records] if ids is None else list(ids)
+    wanted = set(names)
+    part = replace(dataset, records=tuple(record for record in dataset.records if record.id in wanted))
+    matched = with_classes(part, ready.classes)
+    task: Task = TASKS[ready.task](ready.classes)
+    pixels = Decoded(matched, ready.size, ready.resize)
+    outcomes = evaluate(task, ready.network.to(chosen), matched, names, pixels, Conditions(chosen))
+    known = {r.id: r.group for r in dataset.records if r.group is not None} if groups is None else groups
+    units = group_codes([f"g{known[id]}" if id in known else f"i{id}" for id in names], len(names))
+    same = ready.info.get("data") == dataset.fingerprint
+    return Score(
+        task=task.name,
+        headline=task.headline,
+        metrics=intervals(task.table, outcomes, units),
+        images=len(names),
+        groups=int(units.max()) + 1,
+        data=dataset.fingerprint,
+        outcomes=outcomes,
+        findings=tuple(_findings(outcomes, int(units.max()) + 1, same)),
+    )
+
+
+def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
+    """Return a dataset with the labels renumbered, by name, for a model's `classes`.
+
+    Raises DataError for a class that has images and that the model does not know.
+    """
+    strange = [name for name, count in dataset.counts().items() if count and name not in classes]
+    if strange:
+        hint = listed([f"{name!r}{nearest(name, classes)}" for name in strange])
+        raise DataError(
+            f"{dataset.source}: the model does not know {len(strange)} of the classes: {hint}; "
+            f"it knows {listed(classes, 10)}. Rename those labels, or leave their images out"
+        )
+    place = {name: index for index, name in enumerate(classes)}
+    records = tuple(replace(r, target=Label(place[dataset.classes[r.target.index]])) for r in dataset.records)
+    return replace(dataset, classes=classes, records=records)
+
+
+def intervals(table: Mapping[str, Metric], outcomes: Outcomes, groups: Codes) -> dict[str, Interval]:
+    """Return each metric of one run with its 95 % interval over images, or over `groups` (n,), as in PROTOCOL.md.
+
+    Means over images use their values, the others jackknife pseudo-values.  A percent metric that is perfect on every
+    image gets the exact binomial bound.  No interval (None) with fewer than 2 groups or where a metric is undefined.
+    """
+    values = {name: float(metric.function(outcomes)) for name, metric in table.items()}
+    found = {name: Interval(value if np.isfinite(value) else None) for name, value in values.items()}
+    if groups.max() == 0:
+        return found
+    for name, (images, units) in _per_image(table, outcomes, groups).items():
+        if np.isfinite(images).all():
+            result = one_sample_t(images, units, bounds=(0.0, 1.0) if table[name].percent else None)
+            found[name] = Interval(values[name], result.low, result.high)
+    return found
+
+
+def _per_image(
+    table: Mapping[str, Metric], outcomes: Outcomes, groups: Codes
+) -> dict[str, tuple[NDArray[np.float64], Codes]]:
+    """Return for each metric n values that average to it, and the groups that they are independent by."""
+    single = int(groups.max()) + 1 == len(outcomes)
+    blocks = jackknife_blocks(len(outcomes), None if single else groups)
+    whole = {name: metric.function for name, metric in table.items() if metric.per_image is None}
+
+    def kept(places: NDArray[np.intp]) -> NDArray[np.float64]:
+        sample = outcomes.take(places)
+        return np.array([function(sample) for function in whole.values()])
+
+    means = {name: (metric.per_image(outcomes), groups) for name, metric in table.items() if metric.per_image}
+    return means | {name: (row, blocks) for name, row in zip(whole, pseudo_values(kept, blocks), strict=True)}
+
+
+def _findings(outcomes: Outcomes, groups: int, same_data: bool) -> list[Finding]:
+    """Return what a reader of the numbers must know."""
+    found = []
+    if same_data:
+        sentence = (
+            "The model comes from a study on this very data: images that it was trained on are no evidence; "
+            "score its test split only, or other data."
+        )
+        found.append(Finding("same-data", "warning", sentence))
+    if len(outcomes) < FEW_IMAGES or groups < FEW_GROUPS:
+        sentence = f"{len(outcomes)} images in {groups} groups are too few for a trustworthy interval."
+        found.append(Finding("few-images", "warning", sentence))
+    images = confusion(outcomes).sum(axis=1)
+    absent = [name for name, count in zip(outcomes.classes, images, strict=True) if not count]
+    if absent:
+        sentence = f"{len(absent)} of the model's classes have no image here ({listed(absent)}): "
+        found.append(Finding("class-absent", "info", sentence + "means over classes leave them out."))
+    return found
+
+
+class Decoded:
+    """The images of a dataset, decoded when they are asked for: what evaluate() takes in place of a cache."""
+
+    def __init__(self, dataset: Dataset, size: int, policy: Resize) -> None:
+        """Remember where the images are and what they become."""
+        self.dataset, self.size, self.policy = dataset, size, policy
+
+    def __getitem__(self, places: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Return the images (B, size, size, 3) of the records at these places.  Raises UnreadableImage."""
+        with ThreadPoolExecutor(DECODERS) as pool:
+            return np.stack(list(pool.map(self._read, places)))
+
+    def _read(self, place: int) -> NDArray[np.uint8]:
+        """Decode and resize one image."""
+        return resize(read_image(self.dataset, self.dataset.records[place]), self.size, self.policy)
