@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import ResourceError
+from bakeoff.errors import ResourceError
 
 TEMPORARY = ".tmp-"  # prefix of files not yet renamed into place; sweep() removes what a kill left
 

@@ -1,7 +1,8 @@
 """The study folder: the only module that knows its file names; everything is written by rename.
 
-STUDY/  study.toml  data.json  split.json  audit.json  comparison.json  report.html  cache/
-        runs/<run id>/{run.json history.jsonl last.pt model.safetensors model.json outcomes.npz validation.npz}
+STUDY/  study.toml data.json split.json audit.json planner.json execution.json plan.json comparison.json report.html
+        cache/pixels-<size>-<resize>.npy
+        runs/<run id>/{run.json history.jsonl checkpoints/ model.safetensors model.json outcomes.npz validation.npz}
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .errors import DataError
-from .files import read_json, replacing, write_bytes, write_json
-from .tasks.task import Outcomes
+from bakeoff.errors import DataError
+from bakeoff.files import read_json, write_bytes, write_json, write_text
+from bakeoff.tasks.task import Outcomes
 
 RunState = Literal["new", "running", "done", "failed"]
 
@@ -50,7 +51,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         """Open (without creating) the folder of a run."""
         self.path = path
-        self.checkpoint = path / "last.pt"
+        self.checkpoints = path / "checkpoints"
         self.model = path / "model.safetensors"
         self.card = path / "model.json"
         self.history_file = path / "history.jsonl"
@@ -95,12 +96,13 @@ class RunFolder:
         """Return the facts in order; a torn last line is dropped."""
         return list(self._facts())
 
-    def keep(self, epochs: int) -> None:
-        """Forget the facts of epochs not below `epochs`: a resumed run writes them again."""
-        facts = [fact for fact in self._facts() if fact.get("epoch", -1) < epochs]
+    def rewind(self, epoch: int, step: int) -> None:
+        """Forget what came after a checkpoint (`epoch` epochs closed, `step` steps made): it will be written again."""
+        kept = [
+            fact for fact in self._facts() if fact["epoch"] < epoch or (fact["kind"] == "stage" and fact["step"] < step)
+        ]
         if self.history_file.exists():
-            with replacing(self.history_file) as temporary:
-                temporary.write_text("".join(json.dumps(fact) + "\n" for fact in facts), encoding="utf-8")
+            write_text(self.history_file, "".join(json.dumps(fact) + "\n" for fact in kept))
 
     def _facts(self) -> Iterator[dict[str, Any]]:
         if not self.history_file.exists():
@@ -124,6 +126,8 @@ class StudyFolder:
         self.audit = path / "audit.json"
         self.comparison = path / "comparison.json"
         self.execution = path / "execution.json"
+        self.plan = path / "plan.json"
+        self.planner = path / "planner.json"
         self.report = path / "report.html"
         self.cache = path / "cache"
 

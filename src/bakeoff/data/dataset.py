@@ -99,6 +99,38 @@ class Dataset:
         dropped = set(ids)
         return replace(self, records=tuple(r for r in self.records if r.id not in dropped))
 
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dictionary, fingerprint included."""
+        rows = [
+            {
+                "id": r.id,
+                "image": r.image,
+                "target": r.target.index,
+                "group": r.group,
+                "split": r.split,
+                "frame": r.frame,
+            }
+            for r in self.records
+        ]
+        return {
+            "task": self.task,
+            "classes": list(self.classes),
+            "source": str(self.source),
+            "format": self.format,
+            "lineage": list(self.lineage),
+            "fingerprint": self.fingerprint,
+            "records": rows,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Dataset:
+        """Rebuild from to_json(), taking the fingerprint as it was, without opening an image."""
+        records = tuple(Record(**{**row, "target": Label(row["target"])}) for row in content["records"])
+        source, lineage = Path(content["source"]), tuple(content["lineage"])
+        dataset = cls(content["task"], tuple(content["classes"]), records, source, content["format"], lineage)
+        dataset.__dict__["fingerprint"] = content["fingerprint"]  # fills the cached property
+        return dataset
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) over classes, records and the bytes of every image file: the identity of the data."""

@@ -6,6 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bakeoff.data.augment import AugmentName
+
+Layers = Literal["all", "head", "backbone"]
+
 
 class Stage(BaseModel):
     """A stretch of training: which layers learn, at which rate, for how long.
@@ -17,7 +21,7 @@ class Stage(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    layers: Literal["all", "head", "backbone"] = "all"
+    layers: Layers = "all"
     rate: float = Field(1e-3, gt=0)
     schedule: Literal["constant", "cosine", "step"] = "cosine"
     warmup: float = Field(0.0, ge=0, lt=1)
@@ -30,7 +34,10 @@ class Recipe(BaseModel):
     `checkpoint` is the rule for the weights handed over: "last" epoch, or "best" epoch by validation headline (which
     an early stop needs).  `ema` is the decay of an exponential moving average of the weights that is then what is
     validated and handed over.  `early_stop` is the number of epochs without a better validation headline.
-    `mixup` and `cutmix` are the alpha of the Beta distribution (0: off).
+    `mixup` and `cutmix` are the alpha of the Beta distribution (0: off).  `class_weights` weighs the loss by inverse
+    class frequency, `balanced` draws every class equally often.  `clip` is the largest gradient norm.  `frozen` names
+    layers that no stage trains on purpose.  `label_noise` is the share of training labels that are shuffled among
+    themselves: a planted handicap, to see what wrong labels cost.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,20 +47,22 @@ class Recipe(BaseModel):
     weight_decay: float = Field(0.01, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     clip: float | None = Field(None, gt=0)
-    augment: Literal["none", "flip", "light", "standard", "strong", "digits"] = "standard"
+    augment: AugmentName = "standard"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: bool = False
     balanced: bool = False
     mixup: float = Field(0.0, ge=0)
     cutmix: float = Field(0.0, ge=0)
+    label_noise: float = Field(0.0, ge=0, le=1)
     ema: float | None = Field(None, gt=0, lt=1)
     early_stop: int | None = Field(None, ge=1)
     checkpoint: Literal["last", "best"] = "last"
-    stages: tuple[Stage, ...] = (Stage(),)
+    frozen: Literal["none", "head", "backbone"] = "none"
+    stages: tuple[Stage, ...] = (Stage(warmup=0.1),)
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        """Stages must fill the epochs, and an early stop needs the best checkpoint."""
+        """Stages must fill the epochs and cover the layers, and an early stop needs the best checkpoint."""
         open_ended = [stage for stage in self.stages if stage.epochs is None]
         fixed = sum(stage.epochs or 0 for stage in self.stages)
         if not self.stages:
@@ -62,4 +71,9 @@ class Recipe(BaseModel):
             raise ValueError(f"the stages' epochs ({fixed}) must add up to epochs = {self.epochs}; one may be left out")
         if self.early_stop is not None and self.checkpoint != "best":
             raise ValueError('early_stop needs checkpoint = "best"')
+        trained = {stage.layers for stage in self.stages}
+        covered = {"head", "backbone"} if "all" in trained else trained
+        if missing := {"head", "backbone"} - covered - {self.frozen}:
+            layer = missing.pop()
+            raise ValueError(f'no stage trains the {layer}; add one, or say frozen = "{layer}"')
         return self

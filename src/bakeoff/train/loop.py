@@ -1,0 +1,245 @@
+"""train(): the loop, a generator of facts.  It never asks which task it is."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from bakeoff.data.load import Batch, Feed
+from bakeoff.errors import Diverged
+from bakeoff.models.spec import Network
+from bakeoff.seeds import fold
+from bakeoff.tasks.inference import Conditions
+from bakeoff.tasks.task import Task
+from bakeoff.train.recipe import Recipe
+from bakeoff.train.stages import Schedule, apply_stage, part_of
+
+Validate = Callable[[Network], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step was made (`step` counts from 1, `epoch` from 0)."""
+
+    kind: ClassVar[str] = "step"
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch ended; `val` are the validation metrics, {} without a validation split."""
+
+    kind: ClassVar[str] = "epoch"
+    epoch: int
+    epochs: int
+    step: int
+    rate: float
+    train_loss: float
+    val_loss: float | None
+    val: dict[str, float]
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage begins with the step after `step`."""
+
+    kind: ClassVar[str] = "stage"
+    epoch: int
+    step: int
+    stage: int
+    layers: str
+    rate: float
+
+
+@dataclass(frozen=True)
+class Best:
+    """The validation headline has never been better."""
+
+    kind: ClassVar[str] = "best"
+    epoch: int
+    step: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Training ended before its last epoch, because validation had not improved for `patience` epochs."""
+
+    kind: ClassVar[str] = "stopped"
+    epoch: int
+    step: int
+    patience: int
+
+
+Fact = Step | Epoch | StageStarted | Best | Stopped
+
+
+def to_json(fact: Fact) -> dict[str, Any]:
+    """Return a fact as a JSON-able dictionary with its kind; NaN becomes None."""
+    content = {"kind": fact.kind, **asdict(fact)}
+    if isinstance(fact, Epoch):
+        content["val"] = {name: value if math.isfinite(value) else None for name, value in fact.val.items()}
+    return content
+
+
+class State:
+    """All that a run is at a step: network, average, optimiser, counters, best so far."""
+
+    def __init__(self, network: Network, recipe: Recipe, conditions: Conditions) -> None:
+        """Start at step 0; the network is moved to the device and layout."""
+        self.recipe, self.conditions = recipe, conditions
+        layout = torch.channels_last if conditions.channels_last else torch.contiguous_format
+        self.network = network.to(conditions.device, memory_format=layout)  # type: ignore[call-overload]
+        self.optimiser = optimiser(network, recipe)
+        average = get_ema_multi_avg_fn(recipe.ema) if recipe.ema else None
+        self.average = AveragedModel(network, multi_avg_fn=average) if average else None
+        self.step = 0
+        self.epoch = 0  # epochs closed: trained and validated
+        self.loss_sum = 0.0  # of the epoch under way
+        self.best: dict[str, Any] = {}  # value, epoch
+        self.best_weights: dict[str, Tensor] = {}
+        self.stopped = False
+
+    @property
+    def judged(self) -> Network:
+        """The network that is validated and handed over: the average where there is one."""
+        return self.network if self.average is None else cast(Network, self.average.module)
+
+    def export(self) -> dict[str, Any]:
+        """Return the exact state (see checkpoint.save)."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else {},
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "epoch": self.epoch,
+            "loss_sum": self.loss_sum,
+            "best": self.best,
+            "best_weights": self.best_weights,
+            "stopped": self.stopped,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up an exported state."""
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.step, self.epoch = state["step"], state["epoch"]
+        self.loss_sum, self.stopped = state["loss_sum"], state["stopped"]
+        self.best, self.best_weights = state["best"], state["best_weights"]
+
+    def finish(self) -> Network:
+        """Return the network to hand over, by the recipe's checkpoint rule."""
+        if self.recipe.checkpoint == "best" and self.best_weights:
+            self.judged.load_state_dict(self.best_weights)
+        return self.judged
+
+
+def optimiser(network: Network, recipe: Recipe) -> Optimizer:
+    """Return the optimiser: parameters by part; biases and norms (one dimension) are not decayed."""
+    parts = part_of(network)
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.body.named_parameters():
+        groups.setdefault((parts[name], parameter.ndim > 1), []).append(parameter)
+    listed = [
+        {"params": parameters, "weight_decay": recipe.weight_decay if decayed else 0.0}
+        for (_, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    if recipe.optimiser == "sgd":
+        return SGD(listed, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    return (AdamW if recipe.optimiser == "adamw" else Adam)(listed, lr=0.0)
+
+
+def train(state: State, task: Task, feed: Feed, validate: Validate | None = None) -> Iterator[Fact]:
+    """Train from the state's step to the recipe's last one, yielding a fact for all that happens.
+
+    Between two facts the state is consistent: the caller may export it, or stop.  Every draw depends on the feed's
+    seed and the step alone, so a restored state continues as if it had never been cut.  Raises Diverged when the loss
+    is not finite.
+    """
+    recipe, conditions = state.recipe, state.conditions
+    schedule = Schedule.of(recipe, feed.steps)
+    while state.epoch < recipe.epochs and not state.stopped:
+        started, first, stage = time.perf_counter(), state.step, -1
+        offset = state.step - state.epoch * feed.steps
+        for batch in feed.epoch(state.epoch, offset) if offset < feed.steps else ():
+            moment = schedule.at(state.step)
+            if moment.stage != stage:
+                stage = moment.stage
+                chosen = recipe.stages[stage]
+                apply_stage(state.network, chosen)
+                if state.step == schedule.begins(stage):
+                    yield StageStarted(state.epoch, state.step, stage, chosen.layers, chosen.rate)
+            batch = batch.to(conditions.device, conditions.channels_last)
+            loss = training_step(state, task, batch, fold(feed.seed, "step", state.step), moment.rate)
+            yield Step(state.step, schedule.steps, state.epoch, loss, moment.rate)
+        speed = (state.step - first) * feed.batch_size / max(1e-9, time.perf_counter() - started)
+        val = validate(state.judged) if validate is not None else {}
+        fact = Epoch(
+            epoch=state.epoch,
+            epochs=recipe.epochs,
+            step=state.step,
+            rate=schedule.at(state.step - 1).rate,
+            train_loss=state.loss_sum / feed.steps,
+            val_loss=val.get(task.validation_loss),
+            val=val,
+            seconds=time.perf_counter() - started,
+            images_per_second=speed,
+        )
+        events = _judge(state, val.get(task.headline), task.table[task.headline].higher_is_better)
+        state.epoch, state.loss_sum = state.epoch + 1, 0.0
+        yield fact
+        yield from events
+
+
+def training_step(state: State, task: Task, batch: Batch, seed: int, rate: float) -> float:
+    """One forward, backward and update; return the loss."""
+    torch.manual_seed(seed)
+    with state.conditions.autocast():
+        loss = task.loss(state.network, batch)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise Diverged(state.step + 1, value)
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    if state.recipe.clip is not None:
+        nn.utils.clip_grad_norm_(state.network.parameters(), state.recipe.clip)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    state.optimiser.step()
+    if state.average is not None:
+        state.average.update_parameters(state.network)
+    state.loss_sum += value
+    state.step += 1
+    return value
+
+
+def _judge(state: State, value: float | None, higher: bool) -> list[Fact]:
+    """Note the best epoch so far and whether to stop early; return the facts of it."""
+    if value is None or not math.isfinite(value):
+        return []
+    recipe, best = state.recipe, state.best.get("value")
+    if best is None or (value > best if higher else value < best):
+        state.best = {"value": value, "epoch": state.epoch}
+        if recipe.checkpoint == "best":
+            state.best_weights = {name: tensor.clone() for name, tensor in state.judged.state_dict().items()}
+        return [Best(state.epoch, state.step, value)]
+    if recipe.early_stop is not None and state.epoch - state.best["epoch"] >= recipe.early_stop:
+        state.stopped = True
+        return [Stopped(state.epoch, state.step, recipe.early_stop)]
+    return []
