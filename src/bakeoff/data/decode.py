@@ -68,7 +68,12 @@ def measure(path: Path) -> tuple[int, int]:
         return width, height
     with _opened(path, None) as image:
         width, height = image.size
-        turned = _has_exif(image, path) and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        # Pillow turns the size of a TIFF itself
+        turned = (
+            image.format != "TIFF"
+            and _has_exif(image, path)
+            and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        )
         return (height, width) if turned else (width, height)
 
 
@@ -147,9 +152,11 @@ def _idx_shape(stream: IO[bytes] | gzip.GzipFile, path: Path) -> tuple[int, ...]
     if len(magic) < 4 or magic[:3] != IDX or magic[3] not in (1, 3):
         expected = "00000801 (labels) or 00000803 (images)"
         raise DataError(f"{path}: wrong magic number {magic.hex() or 'nothing'}, expected {expected}")
-    sizes = np.frombuffer(stream.read(4 * magic[3]), ">u4")
-    shape = tuple(int(n) for n in sizes)
-    if len(shape) != magic[3] or 0 in shape or math.prod(shape) > MAX_IDX_BYTES:
+    sizes = stream.read(4 * magic[3])
+    if len(sizes) != 4 * magic[3]:
+        raise DataError(f"{path}: ends within its header")
+    shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
+    if 0 in shape or math.prod(shape) > MAX_IDX_BYTES:
         raise DataError(f"{path}: its header gives the impossible size {shape}")
     return shape
 
@@ -305,12 +312,16 @@ def _deep_grey(image: Image.Image, depth: int) -> NDArray[np.uint8]:
 
 def _stretched(values: NDArray[np.float32] | NDArray[np.int32]) -> NDArray[np.uint8]:
     """Scale values of an unstated range, see decode(); what is not finite becomes black."""
-    finite = np.isfinite(values)
-    low, high = (float(f(values, where=finite, initial=start)) for f, start in ((np.min, np.inf), (np.max, -np.inf)))
     ceilings = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (65535.0,)
+    scaled = values.astype(np.float32)
+    finite = np.isfinite(scaled)
+    if not finite.any():
+        return np.zeros(values.shape, np.uint8)
+    low, high = float(scaled[finite].min()), float(scaled[finite].max())
     top = next((ceiling for ceiling in ceilings if low >= 0 and high <= ceiling), None)
     if top is not None:
         low, high = 0.0, top
-    span = (high - low) or 1.0
-    scaled = np.subtract(values, low, dtype=np.float64, where=finite, out=np.zeros(values.shape))
-    return np.rint(np.multiply(scaled, 255.0 / span, out=scaled), out=scaled).astype(np.uint8)
+    scaled[~finite] = low
+    scaled -= low
+    scaled *= 255.0 / ((high - low) or 1.0)
+    return np.rint(scaled).astype(np.uint8)

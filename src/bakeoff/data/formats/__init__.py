@@ -1,0 +1,97 @@
+"""Every format that a dataset is read from and written to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from bakeoff.data.dataset import Dataset
+from bakeoff.data.formats import folder, idx, table, voc
+from bakeoff.data.formats.listing import list_images
+from bakeoff.data.formats.rows import Options
+from bakeoff.errors import DataError, UsageError, nearest
+
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+
+
+class Format(Protocol):
+    """What a format module offers; `EXPECTS` says in a phrase what its data looks like."""
+
+    NAME: str
+    EXPECTS: str
+
+    def sniff(self, path: Path) -> str | None:
+        """Say why the data at this path has the format, or None."""
+        ...
+
+    def read(self, path: Path, options: Options) -> Dataset:
+        """Read the dataset.  Raises DataError."""
+        ...
+
+    def write(self, dataset: Dataset, path: Path) -> None:
+        """Write the dataset into a new folder, such that read() gives it back.  Raises DataError, UsageError."""
+        ...
+
+
+FORMATS: tuple[Format, ...] = (idx, voc, table, folder)  # the first that fits wins
+
+
+def sniff(path: Path | str) -> tuple[str, str]:
+    """Return the name of the format found at a path, and why it is that one.
+
+    Raises UsageError when nothing is there, and DataError listing what each format expects when none fits.
+    """
+    path = _existing(Path(path))
+    for format in FORMATS:
+        why = format.sniff(path)
+        if why is not None:
+            return format.NAME, why
+    expected = "".join(f"\n  {format.NAME}: {format.EXPECTS}" for format in FORMATS)
+    raise DataError(f"{path}: {_what_is_there(path)}; expected one of:{expected}")
+
+
+def read(
+    path: Path | str, format: str | None = None, label_from: str | None = None, group_from: str | None = None
+) -> Dataset:
+    """Read a labelled dataset, by the named format or by the one that sniff() finds.
+
+    `label_from` and `group_from` are regular expressions with a named group `label` or `group`, searched for in each
+    record's path; see rows.Options.parse.  Raises UsageError for wrong arguments, DataError for data that cannot be
+    used as it is.
+    """
+    options = Options.parse(label_from, group_from)
+    path = _existing(Path(path))
+    chosen = _format(format if format is not None else sniff(path)[0])
+    return chosen.read(path, options)
+
+
+def write(dataset: Dataset, path: Path | str, format: str) -> None:
+    """Write a dataset in the named format into a new folder, complete or not at all."""
+    _format(format).write(dataset, Path(path))
+
+
+def _format(name: str) -> Format:
+    """Return the format of that name."""
+    for format in FORMATS:
+        if name == format.NAME:
+            return format
+    names = [format.NAME for format in FORMATS]
+    raise UsageError(f"unknown format {name!r}{nearest(name, names)}; known are {', '.join(names)}")
+
+
+def _existing(path: Path) -> Path:
+    """Return the path.  Raises UsageError with the nearest name beside it when nothing is there."""
+    if path.exists():
+        return path
+    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise UsageError(f"{path}: no such file or folder{nearest(path.name, beside)}")
+
+
+def _what_is_there(path: Path) -> str:
+    """Describe data that no format reads."""
+    if path.is_file():
+        return "a packed archive: unpack it first" if path.suffix.lower() in ARCHIVES else "not a table of images"
+    listing = list_images(path)
+    if not listing.ignored:
+        return "the folder is empty"
+    return f"no labelled images here ({'; '.join(listing.note())})"
