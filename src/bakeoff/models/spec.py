@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -47,29 +47,39 @@ class ModelSpec(BaseModel):
     @classmethod
     def _fill(cls, given: object) -> object:
         """Accept 'source:arch@weights' for arch, and fill in the default of `weights`."""
-        if not isinstance(given, dict):
-            return given
-        filled = dict(given)
-        arch = str(filled.get("arch", ""))
-        arch, _, weights = arch.partition("@")
-        prefix, _, rest = arch.partition(":")
-        if prefix in ("small", "torchvision", "timm", "python") and rest:
-            filled["source"], arch = prefix, rest
-        if arch.partition(":")[0].endswith(".py"):
-            filled["source"] = "python"
-        own = filled.get("source") in ("small", "python")
-        filled["arch"] = arch
-        filled["weights"] = filled.get("weights") or weights or ("none" if own else "pretrained")
-        return filled
+        return split_arch(given) if isinstance(given, dict) else given
+
+
+def split_arch(given: dict[str, Any]) -> dict[str, Any]:
+    """Take a spec's short form 'source:arch@weights' apart and fill in the default of `weights`.
+
+    >>> split_arch({"arch": "small:cnn"})
+    {'arch': 'cnn', 'source': 'small', 'weights': 'none'}
+    """
+    filled = dict(given)
+    arch, _, weights = str(filled.get("arch", "")).partition("@")
+    prefix, _, rest = arch.partition(":")
+    if prefix in get_args(Source) and rest:
+        filled["source"], arch = prefix, rest
+    if arch.partition(":")[0].endswith(".py"):
+        filled["source"] = "python"
+    own = filled.get("source") in ("small", "python")
+    filled["arch"] = arch
+    filled["weights"] = filled.get("weights") or weights or ("none" if own else "pretrained")
+    return filled
 
 
 @dataclass(frozen=True)
 class Card:
-    """Where weights come from: their licence, the data they were trained on, and a page; None where not stated."""
+    """Where weights come from: their licence, the data they were trained on, and a page; None where not stated.
+
+    `pretraining` is "none" for a random start; `loaded` says which tensors of a file were taken and which left out.
+    """
 
     licence: str | None = None
     pretraining: str | None = None
     url: str | None = None
+    loaded: str | None = None
 
 
 class Network(nn.Module):
@@ -100,3 +110,8 @@ class Network(nn.Module):
         """Normalise, then run the body."""
         logits: Tensor = self.body((images - self.mean) / self.std)
         return logits
+
+    @property
+    def loaded(self) -> str | None:
+        """Say which tensors of a weights file were taken; None when there was no file."""
+        return self.card.loaded

@@ -1,0 +1,98 @@
+"""The candidates: which models there are, from whom, under which licence, trained on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import resources
+
+from bakeoff.errors import UsageError, nearest
+from bakeoff.models import FAMILIES, find, from_timm, from_torchvision
+from bakeoff.models.spec import Card
+
+COUNTS = "timm_parameters.tsv"  # written by benchmarks/count_parameters.py
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model with its published weights; `parameters` as published (1,000 classes), None where not known."""
+
+    name: str
+    family: str
+    parameters: int | None
+    licence: str | None
+    pretraining: str | None
+    has_weights: bool
+
+
+def catalogue(
+    pattern: str | None = None,
+    family: str | None = None,
+    licence: str | None = None,
+    max_parameters: int | None = None,
+) -> list[Entry]:
+    """List models in order of family and name, without building any.
+
+    `pattern` is a shell pattern (resnet*) or a part of the name; `licence` a part of the licence ("apache"), or "none"
+    for weights whose licence is not stated.  Models whose size is not known do not pass `max_parameters`.  Raises
+    UsageError for a family that does not exist.
+    """
+    known = [member.NAME for member in FAMILIES]
+    if family is not None and family not in known:
+        raise UsageError(f"there is no model family {family!r}{nearest(family, known)}; there are {', '.join(known)}")
+    entries = [
+        entry(name, member.NAME)
+        for member in FAMILIES
+        if family in (None, member.NAME)
+        for name in member.names()
+        if _matches(name, pattern)
+    ]
+    return [
+        found
+        for found in entries
+        if (licence is None or _licensed(found, licence))
+        and (max_parameters is None or (found.parameters is not None and found.parameters <= max_parameters))
+    ]
+
+
+def entry(arch: str, source: str | None = None) -> Entry:
+    """Return the entry of one model; raises UsageError with the nearest name when there is none."""
+    family = find(arch, source).NAME
+    if family == from_torchvision.NAME:
+        return _torchvision(arch)
+    if family == from_timm.NAME:
+        card = from_timm.card(arch)
+        return _entry(arch, family, _counts().get(arch.partition(".")[0]), card, from_timm.has_weights(arch))
+    return _entry(arch, family, None, Card(), False)
+
+
+def _torchvision(arch: str) -> Entry:
+    """Read the default weights' metadata."""
+    best = from_torchvision.published(arch)
+    return _entry(arch, from_torchvision.NAME, best.meta["num_params"], from_torchvision.card(arch), True)
+
+
+def _entry(arch: str, family: str, parameters: int | None, card: Card, has_weights: bool) -> Entry:
+    return Entry(arch, family, parameters, card.licence, card.pretraining, has_weights)
+
+
+def _matches(name: str, pattern: str | None) -> bool:
+    """Match a shell pattern, or a part of the name where the pattern has no wildcard."""
+    if pattern is None:
+        return True
+    wild = any(sign in pattern for sign in "*?[")
+    return fnmatchcase(name.lower(), pattern.lower()) if wild else pattern.lower() in name.lower()
+
+
+def _licensed(found: Entry, licence: str) -> bool:
+    """Match a part of the licence; "none" matches what states none."""
+    return found.licence is None if licence.lower() == "none" else licence.lower() in (found.licence or "").lower()
+
+
+@cache
+def _counts() -> dict[str, int]:
+    """Parameter counts of timm's architectures as timm builds them by default."""
+    text = resources.files("bakeoff.models").joinpath(COUNTS).read_text(encoding="utf-8")
+    rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
+    return {name: int(count) for name, count in rows}
