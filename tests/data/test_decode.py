@@ -74,12 +74,16 @@ def test_float_of_any_range_is_stretched_and_not_a_number_is_black(tmp_path: Pat
     assert decode(tmp_path / "a.tif")[..., 0].tolist() == [[0, 128, 255], [0, 0, 255]]
 
 
-def test_12_bits_are_scaled_by_their_own_depth(tmp_path: Path) -> None:
-    header = b"II*\0\x08\0\0\0"
-    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 200), (277, 1), (278, 1), (279, 3)]
+def tiff(pixels: bytes, bits: int = 8, samples: int = 1) -> bytes:
+    """A TIFF of 2x1 pixels."""
+    tags = [(256, 2), (257, 1), (258, bits), (259, 1), (262, 1), (273, 200), (277, samples), (278, 1), (279, 3)]
     entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
-    body = header + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
-    (tmp_path / "a.tif").write_bytes(body.ljust(200, b"\0") + bytes([0xFF, 0xF8, 0x00]))  # 4095 and 2048
+    header = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
+    return header.ljust(200, b"\0") + pixels
+
+
+def test_12_bits_are_scaled_by_their_own_depth(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(bytes([0xFF, 0xF8, 0x00]), bits=12))  # 4095 and 2048
     assert decode(tmp_path / "a.tif")[0, :, 0].tolist() == [255, 128]
 
 
@@ -147,6 +151,7 @@ BROKEN: list[tuple[Callable[[], bytes], str]] = [
     (lambda: saved("PNG")[:2000], "truncated"),  # truncated PNG
     (lambda: saved("TIFF")[:-2000], "."),  # truncated TIFF
     (lambda: saved("TIFF").replace(saved("TIFF")[2000:2400], bytes(400)), "."),  # damaged LZW: libtiff complains
+    (lambda: tiff(bytes(3), samples=107), "."),  # TIFF of 107 channels: Pillow logs
     (huge_png, "400000000 pixels"),  # bomb
 ]
 

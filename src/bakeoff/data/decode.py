@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gzip
+import logging
 import math
 import threading
 import warnings
@@ -178,7 +179,7 @@ def _idx_frame(path: Path, frame: int) -> NDArray[np.uint8]:
 @contextmanager
 def _opened(path: Path, frame: int | None) -> Iterator[Image.Image]:
     """Open an image of a known format and a sane size; every error becomes UnreadableImage."""
-    _silence_libtiff()
+    _silence()
     try:
         with STRICT, Image.open(path, formats=_known()) as image:
             _check_size(image)
@@ -241,8 +242,9 @@ def _known() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
-def _silence_libtiff() -> None:
-    """Keep the libtiff of Pillow's wheels from writing to file descriptor 2: its errors reach us as exceptions."""
+def _silence() -> None:
+    """Keep Pillow's logger and the libtiff of its wheels from writing to stderr: exceptions tell us all there is."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     here = Path(PIL.__file__).parent
     for library in (*here.parent.glob("pillow.libs/libtiff*"), *here.glob(".dylibs/libtiff*")):
         try:
