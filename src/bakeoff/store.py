@@ -81,7 +81,7 @@ class RunFolder:
 
     def outcomes(self, name: Literal["outcomes", "validation"] = "outcomes") -> Outcomes:
         """Read what write_outcomes wrote."""
-        with np.load(self.path / f"{name}.npz", allow_pickle=False) as stored:
+        with (self.path / f"{name}.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             columns = {key: stored[key] for key in stored.files if key not in ("ids", "classes")}
             return Outcomes(tuple(stored["ids"].tolist()), tuple(stored["classes"].tolist()), columns)
 

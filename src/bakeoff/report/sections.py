@@ -1,0 +1,178 @@
+"""The sections that every task has: verdict, candidates, differences, cost, learning, checks, and how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bakeoff.compare import Comparison, Estimate
+from bakeoff.report.charts import forest
+from bakeoff.report.material import Candidate, Material
+from bakeoff.report.wording import LEVELS, known, number, plain, plural, unit
+
+SHOWN = ("parameters", "flops", "seconds", "latency_ms", "pretraining", "licence")  # facts with a column of their own
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: `anchor` is its id, `title` its heading, `template` draws `content`."""
+
+    anchor: str
+    title: str
+    template: str
+    content: Mapping[str, Any]
+
+
+def verdict(material: Material) -> Section:
+    """The answer in a sentence, what kind of claim it is, and how sure it is."""
+    comparison = material.comparison
+    content = {
+        "level": LEVELS[comparison.level],
+        "unit": "repeat" if comparison.level == "L2" else "seed",
+        "best": [material.by_name[name] for name in comparison.best_set if name in material.by_name],
+        "chances": chances(comparison),
+        "winner": winner(material),
+    }
+    return Section("verdict", "Verdict", "verdict.html.j2", content)
+
+
+def chances(comparison: Comparison, most: int = 5) -> list[tuple[str, str, Estimate]]:
+    """Return (best, other, P(best > other)) for the best-looking candidate, the closest rivals first."""
+    best = comparison.rows[0].candidate if comparison.rows else ""
+    found = []
+    for pair in comparison.pairs:
+        if pair.chance is not None and pair.a == best:
+            found.append((best, pair.b, pair.chance))
+        elif pair.chance is not None and pair.b == best:
+            found.append((best, pair.a, turned(pair.chance)))
+    return sorted(found, key=lambda entry: entry[2].value or 0.0)[:most]
+
+
+def turned(chance: Estimate) -> Estimate:
+    """Return P(B>A) from P(A>B)."""
+    value, low, high = (None if v is None else 1 - v for v in (chance.value, chance.high, chance.low))
+    value = None if chance.value is None else 1 - chance.value
+    return Estimate(value, low, high)
+
+
+def winner(material: Material) -> dict[str, Any] | None:
+    """Return the trained model of the best-looking candidate: the run with the best validation headline."""
+    best: tuple[float, str, dict[str, Any]] | None = None
+    up = material.metric.higher_is_better
+    for run in material.candidates[0].runs if material.candidates else ():
+        folder = material.folder.run(run.id)
+        if run.state != "done" or not folder.model.exists():
+            continue
+        found = [_validation(fact, material.comparison.metric) for fact in folder.history()]
+        costs = [-value if up else value for value in found if value is not None] or [float("inf")]
+        best_epoch = (run.spec.get("recipe") or {}).get("checkpoint") == "best"
+        cost = min(costs) if best_epoch else costs[-1]
+        entry = (cost, run.id, {"run": run, "file": f"runs/{run.id}/model.safetensors"})
+        best = entry if best is None or entry[:2] < best[:2] else best
+    return None if best is None else {**best[2], "candidate": material.candidates[0]}
+
+
+def _validation(fact: Mapping[str, Any], metric: str) -> float | None:
+    """Return the validation metric of an epoch fact."""
+    return known((fact.get("val") or {}).get(metric)) if fact.get("kind") == "epoch" else None
+
+
+def candidates(material: Material) -> Section:
+    """The table of candidates: headline, cost, origin, failures; then the exploratory metrics."""
+    others = [name for name in material.metrics if name != material.comparison.metric]
+    more = list(dict.fromkeys(key for row in material.comparison.rows for key in row.facts if key not in SHOWN))
+    bounds = [v for row in material.comparison.rows for v in _ends(row.metrics.get(material.comparison.metric))]
+    content = {"others": others, "more": more, "low": min(bounds, default=0.0), "high": max(bounds, default=1.0)}
+    return Section("candidates", "Candidates", "candidates.html.j2", content)
+
+
+def _ends(estimate: Estimate | None) -> list[float]:
+    """Return the finite numbers of an estimate."""
+    values = (estimate.value, estimate.low, estimate.high) if estimate else ()
+    return [v for v in map(known, values) if v is not None]
+
+
+def differences(material: Material) -> Section:
+    """The forest plot of all pairs and the table behind it."""
+    comparison, metric = material.comparison, material.metric
+    factor = 100 if metric.percent else 1
+    shown = [(p.difference * factor, p.low * factor, p.high * factor, p.kind) for p in comparison.pairs]
+    band = f"±{number(comparison.eps, 1 if metric.percent else 3)} {unit(metric)}"
+    content = {
+        "plot": forest(shown, comparison.eps) if shown else None,
+        "factor": factor,
+        "unit": unit(metric),
+        "caption": forest_caption(comparison, band),
+    }
+    return Section("differences", "Differences", "differences.html.j2", content)
+
+
+def forest_caption(comparison: Comparison, band: str) -> str:
+    """Say in words what the forest plot shows."""
+    clear = sum(pair.low > 0 or pair.high < 0 for pair in comparison.pairs)
+    within = sum(pair.kind in ("equivalent", "identical") for pair in comparison.pairs)
+    joint = ", simultaneous over all pairs" if len(comparison.rows) > 2 else ""
+    return (
+        f"95 % intervals of the difference{joint}. {clear} of {plural(len(comparison.pairs), 'interval')} "
+        f"{'lies' if clear == 1 else 'lie'} clear of zero; {plural(within, 'pair')} "
+        f"{'is' if within == 1 else 'are'} equivalent. The band is {band}: "
+        "gaps inside it do not matter to you."
+    )
+
+
+def key(entries: tuple[Candidate, ...]) -> tuple[tuple[str, str, str], ...]:
+    """Return the key of a figure that shows these candidates."""
+    return tuple((entry.letter, entry.colour, entry.name) for entry in entries)
+
+
+def checks(material: Material) -> Section:
+    """The fairness ledger, the planner's sentence, and all findings."""
+    comparison = material.comparison
+    order = {"undeclared": 0, "declared": 1, "equal": 2}
+    controls = sorted(comparison.controls, key=lambda control: order[control.status])
+    content = {
+        "controls": controls,
+        "tally": {status: sum(c.status == status for c in controls) for status in order},
+        "planner": material.planner,
+        "groups": [
+            ("Self-checks and findings of the comparison", comparison.findings),
+            ("Findings of the audit", material.audit),
+        ],
+        "names": [candidate.name for candidate in material.candidates],
+    }
+    return Section("checks", "Fairness and checks", "checks.html.j2", content)
+
+
+def making(material: Material) -> Section:
+    """Versions, seeds, hashes, data, runs, the command to repeat, and the study file."""
+    execution = {name: value for name, value in material.execution.items() if name != "command"}
+    records = material.data.get("records", ())
+    content = {
+        "command": material.execution.get("command"),
+        "execution": list(_flat(execution)),
+        "images": len(records),
+        "parts": split_sizes(material.split),
+        "candidates": material.candidates,
+    }
+    return Section("making", "How it was made", "making.html.j2", content)
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested facts as (name, text) lines."""
+    lines: list[tuple[str, str]] = []
+    for name, value in content.items():
+        title = f"{prefix}{name}".replace("_", " ")
+        lines += _flat(value, f"{title}: ") if isinstance(value, dict) else [(title, plain(value))]
+    return lines
+
+
+PARTS = ("repeat", "fold", "train", "val", "test")
+
+
+def split_sizes(split: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return repeat, fold and the number of images in each part of every split."""
+    return [
+        {name: len(part[name]) if name in ("train", "val", "test") else part.get(name, 0) for name in PARTS}
+        for part in split.get("parts", ())
+    ]
