@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -29,3 +30,22 @@ class Finding:
     def from_json(cls, content: dict[str, Any]) -> Finding:
         """Rebuild from to_json()."""
         return cls(content["code"], content["severity"], content["sentence"], tuple(content["records"]))
+
+
+def printable(text: str) -> str:
+    r"""Return text with control, bidirectional and broken characters written as escapes, harmless in any output.
+
+    >>> printable("cat\u202egnp.exe")
+    'cat\\u202egnp.exe'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def listed(names: Sequence[str], limit: int = 3) -> str:
+    """Return the first few names, printable, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(printable(name) for name in names[:limit]) + rest
