@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from bakeoff.engines.engine import Job, Message
+from bakeoff.errors import BakeoffError
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # before torch and numpy
 os.environ.update(HF_HUB_OFFLINE="1", MPLBACKEND="agg")
@@ -21,3 +27,35 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the example data sets are not here: {SHARED}")
     return SHARED
+
+
+class InlineEngine:
+    """Runs jobs one after the other in this process: the same messages as the local engine, without its start-up."""
+
+    NAME = "inline"
+
+    def close(self) -> None:
+        """Nothing outlives a call."""
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Message]:
+        """Run every job; a failed one does not stop the others."""
+        for job in jobs:
+            module, _, function = job.entry.partition(":")
+            yield Message(job.id, "started", {"pid": os.getpid(), "device": "cpu"})
+            try:
+                for fact in getattr(import_module(module), function)({**job.payload, "device": "cpu"}):
+                    yield Message(job.id, "fact", json.loads(json.dumps(fact, allow_nan=False)))
+            except BakeoffError as error:
+                content = {"error": str(error), "type": type(error).__name__, "exit_code": error.exit_code}
+                yield Message(job.id, "failed", content)
+            else:
+                yield Message(job.id, "finished")
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let studies run in this process, with a precision that does not depend on how busy the machine is."""
+    monkeypatch.setattr("bakeoff.contest.open_engine", lambda _decided: InlineEngine())
+    monkeypatch.setattr("bakeoff.timing.BUDGET", 0.0)
+    monkeypatch.setattr("bakeoff.timing.STEPS", 1)
+    monkeypatch.setattr("bakeoff.contest.choose", lambda *_: ("fp32", "contiguous"))

@@ -1,0 +1,294 @@
+"""From the question to the answer: prepare the data, plan the runs, run what is not yet done, compare."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bakeoff.compare import Comparison, Question, compare
+from bakeoff.data.cache import build_pixels
+from bakeoff.data.dataset import Dataset
+from bakeoff.data.split import Splits
+from bakeoff.engines.engine import Engine, Job, Message
+from bakeoff.engines.local import LocalEngine, share_cores
+from bakeoff.errors import BakeoffError, DataError, Refused, ResourceError, RunError, UsageError
+from bakeoff.evaluate.planner import Design, planner_table, smallest_difference
+from bakeoff.files import digest, read_json, write_json, write_text
+from bakeoff.prepare import Prepared, Tell, counter, prepare, silent
+from bakeoff.store import Run, StudyFolder
+from bakeoff.study import Candidate, Study, make_study, to_toml
+from bakeoff.tasks import TASKS
+from bakeoff.timing import choose
+
+ERRORS: dict[int, type[BakeoffError]] = {2: UsageError, 3: DataError, 4: RunError, 5: ResourceError, 6: Refused}
+PACKAGES = ("bakeoff", "torch", "torchvision", "timm", "numpy", "pillow")
+ERRORS = {2: UsageError, 3: DataError, 4: RunError, 5: ResourceError, 6: Refused}
+
+
+def run(study: Study, path: Path, tell: Tell = silent) -> Comparison:
+    """Run a study in the folder `path` and return the comparison; what is done there already is not done again.
+
+    Raises DataError, UsageError, ResourceError or Refused before anything trains, RunError when no candidate could be
+    trained.  Single failed runs are part of the comparison.
+    """
+    folder = StudyFolder(path)
+    if not folder.study.exists():
+        write_text(folder.study, to_toml(study))
+    prepared = prepare(study, folder, tell)
+    speak_before(study, prepared, folder, tell)
+    for size in study.sizes():
+        tell("", {"kind": "phase", "name": f"cache {size} px"})
+        build_pixels(prepared.dataset, folder.cache, size, study.resize, counter(tell))
+    execution = decide(study, prepared, folder, tell)
+    plan = plan_runs(study, prepared, execution)
+    content = study.model_dump(mode="json")
+    write_json(folder.plan, {"study": content, "runs": [planned.id for planned in plan]})
+    _train(plan, folder, execution, tell)
+    return judge(path)
+
+
+def speak_before(study: Study, prepared: Prepared, folder: StudyFolder, tell: Tell = silent) -> str:
+    """Say, before anything trains, the smallest difference that this study can find; keep it for the report."""
+    tested = {id for part in prepared.splits.parts for id in part.test}
+    groups = len({prepared.splits.groups.get(id, id) for id in tested})
+    crossed = study.split.folds > 1
+    seeds = study.split.repeats if crossed else study.seeds
+    names = len(study.candidates)
+    tests = max(1, names - 1 if study.baseline else names * (names - 1) // 2)
+    words = planner_sentence(Design(groups, seeds, study.split.folds, tests), study.eps)
+    table = {
+        f"{n} images": {f"{s} seeds": 100 * planner_table(images=(n,), seeds=(s,))[n, s] for s in (3, 5, 10)}
+        for n in (50, 100, 200, 500, 1000, 2000, 5000)
+    }
+    write_json(folder.planner, {"sentence": words, "images": len(tested), "groups": groups, "table": table})
+    tell("", {"kind": "planner", "sentence": words})
+    return words
+
+
+def planner_sentence(design: Design, eps: float) -> str:
+    """Say what a design can find (at accuracy 85 %, seed sd 1 point) and, when that is more than eps, what to do."""
+    unit = "repeats" if design.folds > 1 else "seeds"
+    plan = f"{design.seeds} {unit} and {design.images} independent test images"
+    if design.seeds < 2 or design.images < 20:
+        return f"{plan} are too few for a claim about the models: 3 {unit} and 20 images are the least."
+    found = 100 * smallest_difference(design)
+    words = f"With {plan} this study finds a difference of {found:.1f} points or more with 80 % power."
+    if found <= eps:
+        return words
+    better = (
+        "more seeds" if design.images >= 1000 else "cross-validation (every image is then a test image) or more images"
+    )
+    return f"{words} Smaller ones stay undecided, though {eps:g} points matter to you: consider {better}."
+
+
+def decide(study: Study, prepared: Prepared, folder: StudyFolder, tell: Tell = silent) -> dict[str, Any]:
+    """Decide device, workers, threads, precision and layout once per study folder; later calls read what was decided.
+
+    Raises UsageError when the study now asks for something else than what its finished runs were trained with.
+    """
+    asked = study.execution
+    if folder.execution.exists():
+        decided: dict[str, Any] = read_json(folder.execution)
+        for key in ("precision", "threads", "device"):
+            wish = getattr(asked, key)
+            if wish not in ("auto", 0, decided[key]):
+                raise UsageError(
+                    f"{folder.path} was begun with {key} = {decided[key]}, not {wish}: runs would not be comparable; "
+                    f"leave it, or start another study folder"
+                )
+        return {**decided, "workers": asked.workers or decided["workers"]}
+    devices = find_devices(asked.device)
+    workers, threads = share_cores(count_runs(study), devices)
+    if asked.workers:
+        workers, threads = asked.workers, max(1, workers * threads // asked.workers)
+    decided = {
+        "device": asked.device,
+        "devices": list(devices),
+        "workers": workers,
+        "threads": asked.threads or threads,
+    }
+    timings = _timings(study, prepared, decided, tell)
+    steps = [candidate.recipe.epochs / candidate.recipe.batch for candidate in study.candidates]
+    precision, layout = choose([timings[c.name] for c in study.candidates], steps, asked.precision)
+    decided |= {"precision": precision, "layout": layout, "timings": timings, "loaders": asked.loaders}
+    decided |= {"versions": versions(), "platform": platform.platform(), "python": platform.python_version()}
+    write_json(folder.execution, decided)
+    tell("", {"kind": "decided", **{key: decided[key] for key in ("workers", "threads", "precision", "layout")}})
+    return decided
+
+
+def count_runs(study: Study) -> int:
+    """Return how many runs a study has."""
+    each = study.split.folds * study.split.repeats if study.split.folds > 1 else study.seeds
+    return len(study.candidates) * each + study.repeat_one
+
+
+def find_devices(asked: str) -> tuple[str, ...]:
+    """Return the devices to use: every GPU, else the CPU.  Raises ResourceError when what is asked for is not there."""
+    import torch
+
+    found = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count())) if torch.cuda.is_available() else ()
+    if asked == "cpu" or (asked == "auto" and not found):
+        return ("cpu",)
+    if asked in ("auto", "cuda") and found:
+        return found
+    if asked in found:
+        return (asked,)
+    raise ResourceError(f"device {asked!r} is not here; there is {', '.join(('cpu', *found))}")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that numbers may depend on."""
+    return {name: metadata.version(name) for name in PACKAGES}
+
+
+def _timings(study: Study, prepared: Prepared, decided: dict[str, Any], tell: Tell) -> dict[str, dict[str, float]]:
+    """Build each candidate once and time its steps, in workers like those of the runs."""
+    tell("", {"kind": "phase", "name": "measure"})
+    jobs = [
+        Job(
+            candidate.name,
+            "bakeoff.timing:measure",
+            {
+                "candidate": candidate.name,
+                "model": candidate.model.model_dump(mode="json"),
+                "recipe": candidate.recipe.model_dump(mode="json"),
+                "classes": len(prepared.dataset.classes),
+                "size": candidate.model.size or study.size,
+                "task": prepared.dataset.task,
+            },
+        )
+        for candidate in study.candidates
+    ]
+    found: dict[str, dict[str, float]] = {}
+    with closing(open_engine(decided)) as engine:
+        for message in engine.run(jobs):
+            if message.kind == "fact":
+                found[message.job_id] = message.content["seconds"]
+            elif message.kind == "failed":
+                raise as_error(message)
+    return found
+
+
+def as_error(message: Message) -> BakeoffError:
+    """Turn a failed job back into the exception it was."""
+    content = message.content
+    error = ERRORS.get(content["exit_code"])
+    if error is None:
+        raise RuntimeError(content.get("traceback") or content["error"])
+    return error(f"{message.job_id}: {content['error']}")
+
+
+def open_engine(decided: dict[str, Any]) -> Engine:
+    """Return the engine that runs execute on."""
+    return LocalEngine(decided["workers"], decided["threads"], tuple(decided["devices"]))
+
+
+def plan_runs(study: Study, prepared: Prepared, execution: dict[str, Any]) -> list[Run]:
+    """Return every run of the study, seed by seed, so that a study cut short has something of every candidate."""
+    crossed = study.split.folds > 1
+    seeds = [study.first_seed + number for number in range(1 if crossed else study.seeds)]
+    planned = [
+        _run(study, candidate, prepared, execution, (seed, part.repeat, part.fold))
+        for seed in seeds
+        for part in prepared.splits.parts
+        for candidate in study.candidates
+    ]
+    if study.repeat_one:
+        times = execution["timings"]
+        cheapest = min(study.candidates, key=lambda candidate: min(times[candidate.name].values()))
+        first = next(planned_run for planned_run in planned if planned_run.candidate == cheapest.name)
+        planned.append(replace(first, id=f"{first.id}-again"))
+    return planned
+
+
+def _run(
+    study: Study, candidate: Candidate, prepared: Prepared, execution: dict[str, Any], place: tuple[int, int, int]
+) -> Run:
+    """Return one run, not yet begun; its id ends in a hash of all that its numbers depend on."""
+    seed, repeat, fold = place
+    spec = candidate.model_dump(mode="json")
+    settings = {
+        "data": prepared.dataset.fingerprint,
+        "split": prepared.splits.hash,
+        "size": candidate.model.size or study.size,
+        "resize": study.resize,
+        "device": execution["devices"][0].split(":")[0],
+        **{key: execution[key] for key in ("precision", "layout", "threads", "loaders")},
+        **{f"version of {name}": version for name, version in execution["versions"].items()},
+    }
+    hash8 = digest([spec, settings, place])[:8]
+    where = f"r{repeat}f{fold}" if study.split.folds > 1 else f"s{seed}"
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in candidate.name)
+    return Run(f"{safe[:60]}-{where}-{hash8}", candidate.name, seed, repeat, fold, spec=spec, settings=settings)
+
+
+def _train(plan: Sequence[Run], folder: StudyFolder, execution: dict[str, Any], tell: Tell) -> None:
+    """Run what is not done; a run that diverged would diverge again, one that was lost is tried again."""
+    todo = []
+    for planned in plan:
+        stored = folder.run(planned.id).read()
+        if stored is None:
+            folder.run(planned.id).write(planned)
+        elif stored.state == "done" or "diverged_at" in stored.facts:
+            continue
+        todo.append(planned)
+    tell("", {"kind": "plan", "runs": len(plan), "done": len(plan) - len(todo)})
+    jobs = [Job(r.id, "bakeoff.execute:execute", {"study": str(folder.path.resolve()), "run": r.id}) for r in todo]
+    if not jobs:
+        return
+    with closing(open_engine(execution)) as engine:
+        for message in engine.run(jobs):
+            tell(
+                message.job_id, {"kind": message.kind, **message.content} if message.kind != "fact" else message.content
+            )
+            if message.kind == "failed":
+                _note_failure(folder, message)
+
+
+def _note_failure(folder: StudyFolder, message: Message) -> None:
+    """Write a failed run down; a full disk or a bug stops the study."""
+    if message.content["exit_code"] not in (4,):
+        raise as_error(message)
+    stored = folder.run(message.job_id).read()
+    if stored is not None and stored.state != "failed":
+        folder.run(message.job_id).write(replace(stored, state="failed", error=message.content["error"]))
+
+
+def judge(path: Path) -> Comparison:
+    """Compare the runs in a study folder, without loading a network, and write comparison.json.
+
+    Raises RunError when runs are missing or none succeeded, Refused when they are not comparable.
+    """
+    folder = StudyFolder(path)
+    if not folder.plan.exists():
+        raise RunError(f"{path}: nothing has been trained yet; run `bakeoff run {path}`")
+    plan = read_json(folder.plan)
+    study = make_study(plan["study"], str(folder.plan))
+    dataset, splits = Dataset.from_json(read_json(folder.data)), Splits.from_json(read_json(folder.split))
+    results = []
+    for id in plan["runs"]:
+        stored = folder.run(id).read()
+        if stored is None or stored.state not in ("done", "failed"):
+            raise RunError(f"{path}: run {id} is not finished; run `bakeoff run {path}` to go on")
+        results.append((stored, folder.run(id).outcomes() if stored.state == "done" else None))
+    if not any(outcomes is not None for _, outcomes in results):
+        raise RunError(f"{path}: every run failed; the first: {results[0][0].error}")
+    task = TASKS[dataset.task](dataset.classes)
+    question = Question(
+        eps=study.eps,
+        baseline=study.baseline,
+        metric=study.metric,
+        folds=study.split.folds,
+        repeats=study.split.repeats,
+        groups=splits.groups,
+        suspects={"leaking images": [id for f in splits.findings if f.code == "leak" for id in f.records]},
+    )
+    comparison = compare(task, question, results)
+    write_json(folder.comparison, comparison.to_json())
+    return comparison

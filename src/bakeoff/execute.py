@@ -1,0 +1,246 @@
+"""One run, in the process that an engine gives it: build, train, evaluate, hand over; resumes where it was cut."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bakeoff.data.augment import Augment, Mix
+from bakeoff.data.cache import open_pixels, pixels_path
+from bakeoff.data.dataset import Dataset
+from bakeoff.data.load import Feed
+from bakeoff.data.split import Split, Splits
+from bakeoff.errors import Diverged
+from bakeoff.evaluate.outcomes import evaluate, latency
+from bakeoff.files import read_json
+from bakeoff.models import build, layers, trained
+from bakeoff.models.spec import ModelSpec, Network
+from bakeoff.models.trained import Trained
+from bakeoff.seeds import fold, generator
+from bakeoff.store import Run, RunFolder, StudyFolder
+from bakeoff.tasks import TASKS
+from bakeoff.tasks.inference import Conditions
+from bakeoff.tasks.task import Outcomes, Task
+from bakeoff.train import checkpoint
+from bakeoff.train.loop import State, Step, to_json, train
+from bakeoff.train.recipe import Recipe
+
+TELL_EVERY = 0.5  # seconds between two step facts told to the display
+CHECKPOINT_EVERY = 20.0  # seconds; BAKEOFF_CHECKPOINT_SECONDS in the environment says otherwise
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a run needs, made from its folder."""
+
+    run: Run
+    folder: RunFolder
+    dataset: Dataset
+    split: Split
+    recipe: Recipe
+    spec: ModelSpec
+    size: int
+    pixels: Path
+    conditions: Conditions
+
+    @property
+    def seed(self) -> int:
+        """The seed of order and draws: the same for all candidates."""
+        return fold(self.run.seed, "run", self.run.repeat, self.run.fold)
+
+    def rows(self, ids: tuple[str, ...]) -> NDArray[np.int64]:
+        """Return the cache rows of records."""
+        return np.array([self.dataset.index[id] for id in ids], dtype=np.int64)
+
+    def evaluate(self, task: Task, network: Network, ids: tuple[str, ...]) -> Outcomes:
+        """Return the outcomes of a network on some records."""
+        return evaluate(task, network, self.dataset, ids, open_pixels(self.pixels), self.conditions)
+
+
+def execute(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Train and evaluate the run named in the payload (`study`, `run`, `device`), yielding facts for a display.
+
+    History, checkpoints, outcomes and model go to the run's folder.  Raises Diverged when the loss is not finite, and
+    records it: that run has failed for good.
+    """
+    work = _open(payload)
+    if work.conditions.device != "cpu":
+        torch.backends.cudnn.benchmark = False  # its choice of algorithm differs from start to start
+    work.folder.write(replace(work.run, state="running"))
+    try:
+        yield from _train(work, every=float(os.environ.get("BAKEOFF_CHECKPOINT_SECONDS", CHECKPOINT_EVERY)))
+    except Diverged as error:
+        work.folder.write(replace(work.run, state="failed", error=str(error), facts={"diverged_at": error.step}))
+        checkpoint.clear(work.folder.checkpoints)
+        raise
+
+
+def _train(work: Work, every: float) -> Iterator[dict[str, Any]]:
+    """Train from the last checkpoint, then evaluate and hand over."""
+    task, network, feed = make_task(work), make_network(work), make_feed(work)
+    facts = {"parameters": layers.parameters(network), "flops": layers.flops(network, work.size)}
+    state = State(network, work.recipe, work.conditions)
+    if (saved := checkpoint.load(work.folder.checkpoints)) is not None:
+        state.restore(saved)
+    work.folder.rewind(state.epoch, state.step)
+    run = work.run
+    yield {
+        "kind": "run",
+        "candidate": run.candidate,
+        "seed": run.seed,
+        "repeat": run.repeat,
+        "fold": run.fold,
+        "epochs": work.recipe.epochs,
+        "steps": work.recipe.epochs * feed.steps,
+        "step": state.step,
+    }
+    yield from _facts(work, state, task, feed, every)
+    yield from _hand_over(work, task, state, facts)
+
+
+def _facts(work: Work, state: State, task: Task, feed: Feed, every: float) -> Iterator[dict[str, Any]]:
+    """Write the facts of training down, save checkpoints now and then, and pass on what a display needs."""
+
+    def validate(network: Network) -> dict[str, float]:
+        return task.metrics(work.evaluate(task, network, work.split.val))
+
+    saved = told = time.perf_counter()
+    for fact in train(state, task, feed, validate if work.split.val else None):
+        now = time.perf_counter()
+        if not isinstance(fact, Step):
+            work.folder.append(to_json(fact))
+            yield to_json(fact)
+            continue
+        if now - saved >= every:  # only here: every earlier fact is in the history, so none is lost or written twice
+            checkpoint.save(work.folder.checkpoints, state.step, state.export())
+            saved = time.perf_counter()
+        if now - told >= TELL_EVERY:
+            told = now
+            yield to_json(fact)
+
+
+def _hand_over(work: Work, task: Task, state: State, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Evaluate on the test split, once, and write outcomes, model and run."""
+    network = state.finish()
+    outcomes = work.evaluate(task, network, work.split.test)
+    work.folder.write_outcomes(outcomes)
+    if work.split.val:
+        work.folder.write_outcomes(work.evaluate(task, network, work.split.val), "validation")
+    epochs = [fact for fact in work.folder.history() if fact["kind"] == "epoch"]
+    metrics = {name: float(value) for name, value in task.metrics(outcomes).items()}
+    run = replace(
+        work.run,
+        state="done",
+        facts={
+            **facts,
+            "seconds": sum(fact["seconds"] for fact in epochs),
+            "images_per_second": float(np.median([fact["images_per_second"] for fact in epochs])),
+            "latency_ms": latency(network, work.size, work.conditions.device),
+            "weights_hash": trained.weights_hash(network),
+            "epochs_done": len(epochs),
+            "best_epoch": state.best.get("epoch"),
+            "licence": network.card.licence,
+            "pretraining": network.card.pretraining,
+            "loaded": network.loaded,
+            "metrics": {name: value for name, value in metrics.items() if np.isfinite(value)},
+        },
+    )
+    _save_model(work, network, run)
+    work.folder.write(run)
+    checkpoint.clear(work.folder.checkpoints)
+    yield {"kind": "done", "metrics": run.facts["metrics"], "seconds": run.facts["seconds"]}
+
+
+def _save_model(work: Work, network: Network, run: Run) -> None:
+    """Write the trained network with what is needed to use it elsewhere."""
+    info = {"run": run.id, "candidate": run.candidate, "data": work.dataset.fingerprint, "facts": run.facts}
+    resize = work.run.settings["resize"]
+    model = Trained(network, work.spec, work.dataset.task, work.dataset.classes, work.size, resize, info)
+    trained.save(work.folder.path, model)
+
+
+def make_task(work: Work) -> Task:
+    """Return the task with the recipe's loss options."""
+    weights = None
+    if work.recipe.class_weights:
+        counts = np.array(list(work.dataset.counts(work.split.train).values()), dtype=float)
+        weights = tuple((counts.sum() / (len(counts) * np.maximum(counts, 1))).tolist())
+    task: Task = TASKS[work.dataset.task](
+        work.dataset.classes, label_smoothing=work.recipe.label_smoothing, class_weights=weights
+    )
+    return task
+
+
+def make_network(work: Work) -> Network:
+    """Build the network; its initial weights depend on seed and candidate, so two names are two independent draws."""
+    torch.manual_seed(fold(work.seed, "weights", work.run.candidate))
+    return build(work.spec, len(work.dataset.classes), work.size)
+
+
+def make_feed(work: Work) -> Feed:
+    """Return the training images; the recipe's label noise shuffles a share of the labels among themselves."""
+    rows = work.rows(work.split.train)
+    targets = np.array([work.dataset.records[row].target.index for row in rows], dtype=np.int64)
+    recipe = work.recipe
+    if recipe.label_noise:
+        draws = generator(work.seed, "label noise")
+        chosen = draws.choice(len(targets), round(recipe.label_noise * len(targets)), replace=False)
+        targets[chosen] = targets[draws.permutation(chosen)]
+    weights = 1.0 / np.bincount(targets, minlength=len(work.dataset.classes))[targets] if recipe.balanced else None
+    return Feed(
+        pixels=work.pixels,
+        rows=rows,
+        targets=targets,
+        augment=Augment(recipe.augment, work.size),
+        mix=Mix(len(work.dataset.classes), recipe.mixup, recipe.cutmix),
+        batch=recipe.batch,
+        seed=work.seed,
+        weights=weights,
+        workers=work.run.settings["loaders"],
+    )
+
+
+def _open(payload: dict[str, Any]) -> Work:
+    """Read a run's folder and the study's data and split."""
+    study = StudyFolder(Path(payload["study"]))
+    folder = study.run(payload["run"])
+    run = folder.read()
+    if run is None:
+        raise FileNotFoundError(folder.path)
+    dataset = _dataset(study.data, study.data.stat().st_mtime_ns)
+    splits = _splits(study.split, study.split.stat().st_mtime_ns)
+    settings = run.settings
+    return Work(
+        run=run,
+        folder=folder,
+        dataset=dataset,
+        split=next(part for part in splits.parts if (part.repeat, part.fold) == (run.repeat, run.fold)),
+        recipe=Recipe.model_validate(run.spec["recipe"]),
+        spec=ModelSpec.model_validate(run.spec["model"]),
+        size=settings["size"],
+        pixels=pixels_path(study.cache, settings["size"], settings["resize"]),
+        conditions=Conditions(
+            payload.get("device", "cpu"), settings["precision"], settings["layout"] == "channels_last"
+        ),
+    )
+
+
+@lru_cache(maxsize=1)
+def _dataset(path: Path, _changed: int) -> Dataset:
+    """Read data.json once per worker."""
+    return Dataset.from_json(read_json(path))
+
+
+@lru_cache(maxsize=1)
+def _splits(path: Path, _changed: int) -> Splits:
+    """Read split.json once per worker."""
+    return Splits.from_json(read_json(path))

@@ -1,0 +1,79 @@
+"""Data read, audited and split, frozen in the study folder before anything trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bakeoff.data.audit import audit
+from bakeoff.data.dataset import Dataset
+from bakeoff.data.duplicates import clusters, duplicates, signatures
+from bakeoff.data.formats import read
+from bakeoff.data.split import Splits, folds, given, holdout
+from bakeoff.errors import DataError
+from bakeoff.files import digest, read_json, write_json
+from bakeoff.store import StudyFolder
+from bakeoff.study import SplitSpec, Study
+
+Tell = Callable[[str, dict[str, Any]], None]  # (run id or "", fact): what a display is told
+
+
+def silent(_run: str, _fact: dict[str, Any]) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data read, audited and split, as frozen in the study folder."""
+
+    dataset: Dataset
+    splits: Splits
+
+
+def prepare(study: Study, folder: StudyFolder, tell: Tell = silent) -> Prepared:
+    """Read, audit and split the data, or take up what the folder holds when neither data nor split rule changed."""
+    tell("", {"kind": "phase", "name": "read"})
+    spec = study.data
+    dataset = read(Path(spec.path), spec.format, spec.label_from, spec.group_from)
+    key = digest([dataset.fingerprint, study.split.model_dump(), spec.skip_unreadable, spec.accept_leaks])
+    if folder.split.exists() and folder.audit.exists() and read_json(folder.audit).get("key") == key:
+        dataset = Dataset.from_json(read_json(folder.data))
+        return Prepared(dataset, Splits.from_json(read_json(folder.split)))
+    tell("", {"kind": "phase", "name": "audit"})
+    measured = signatures(dataset, progress=counter(tell))
+    dataset = without_unreadable(dataset, measured.unreadable, spec.skip_unreadable)
+    splits = split(study.split, dataset, clusters(dataset, duplicates(measured)), spec.accept_leaks)
+    found = audit(dataset, splits, study.size, measured)
+    write_json(folder.data, dataset.to_json())
+    write_json(folder.split, splits.to_json())
+    write_json(folder.audit, {**found.to_json(), "key": key})
+    return Prepared(dataset, splits)
+
+
+def without_unreadable(dataset: Dataset, unreadable: Mapping[str, str], skip: bool) -> Dataset:
+    """Leave unreadable images (id -> reason) out if the user said so, else raise DataError naming them."""
+    if not unreadable:
+        return dataset
+    if skip:
+        return dataset.without(unreadable)
+    named = "\n".join(f"  {dataset.source / id}: {reason}" for id, reason in list(unreadable.items())[:5])
+    more = f"\n  and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+    raise DataError(
+        f"{len(unreadable)} of {len(dataset)} images cannot be read:\n{named}{more}\n"
+        "mend or remove them, or go on without them: --skip-unreadable (data.skip_unreadable = true)"
+    )
+
+
+def split(rule: SplitSpec, dataset: Dataset, joined: dict[str, str], accept_leaks: bool = False) -> Splits:
+    """Split by a rule: cross-validation, the splits that the data prescribes, or a hold-out."""
+    if rule.folds > 1:
+        return folds(dataset, joined, rule.folds, rule.repeats, rule.val, rule.seed)
+    prescribed = given(dataset, joined, rule.val, rule.seed, accept_leaks) if rule.given else None
+    return prescribed or holdout(dataset, joined, rule.val, rule.test, rule.seed)
+
+
+def counter(tell: Tell) -> Callable[[int, int], None]:
+    """Return a progress callback that tells how many of how many images are done."""
+    return lambda done, total: tell("", {"kind": "count", "done": done, "total": total})

@@ -1,0 +1,249 @@
+"""Study: the question in one frozen object, read from study.toml or made in Python."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bakeoff.data.decode import Resize
+from bakeoff.errors import UsageError, nearest
+from bakeoff.models.spec import Head, ModelSpec, split_arch
+from bakeoff.settings import set_value, toml_key, toml_value
+from bakeoff.train.recipe import Recipe, Stage
+
+
+class _Part(BaseModel):
+    """A section of study.toml: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSpec(_Part):
+    """Where the images are and how to read them.
+
+    `format` None: found out.  `label_from` and `group_from` are regular expressions with a named group (label, group)
+    searched in each path.  `skip_unreadable` goes on without images that cannot be decoded.  `accept_leaks` goes on
+    with given splits that share images or groups; the verdict is then also printed without them.
+    """
+
+    path: str
+    format: str | None = None
+    label_from: str | None = None
+    group_from: str | None = None
+    skip_unreadable: bool = False
+    accept_leaks: bool = False
+
+
+class SplitSpec(_Part):
+    """How the images are divided.
+
+    `given` uses the splits that the data prescribes, if any.  `folds` above 1 asks for `repeats` x `folds`
+    cross-validation (claim level L2); `val` is then the share of each training part.
+    """
+
+    given: bool = True
+    val: float = Field(0.15, ge=0, lt=0.9)
+    test: float = Field(0.2, gt=0, lt=0.9)
+    folds: int = Field(1, ge=1)
+    repeats: int = Field(1, ge=1)
+    seed: int = 0
+
+
+class Execution(_Part):
+    """Where and how runs execute; 0 and "auto" are decided once, by measuring, and written in the ledger."""
+
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    workers: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0)
+    loaders: int = Field(0, ge=0)
+
+
+class Candidate(_Part):
+    """What is compared: a network and a recipe under a name."""
+
+    name: str = Field(min_length=1, max_length=80)
+    model: ModelSpec
+    recipe: Recipe = Recipe()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: object) -> object:
+        """Accept `model = "arch@weights"`, and take the architecture as the name where none is given."""
+        if isinstance(given, str):
+            given = {"model": given}
+        if not isinstance(given, dict):
+            return given
+        model = given.get("model")
+        model = {"arch": model} if isinstance(model, str) else model
+        filled = {**given, "model": model}
+        if "name" not in filled and isinstance(model, dict):
+            filled["name"] = str(model.get("arch", ""))
+        return filled
+
+
+class Study(_Part):
+    """Data, split, candidates, and how sure one wants to be.
+
+    `seeds` runs of each candidate from `first_seed` on (hold-out; under cross-validation the repeats take their place).  `eps` is the
+    smallest difference that matters, in points.  `metric` None: the task's headline.  `baseline` names the candidate
+    that the others are tested against (None: all pairs).  `size` is the input side in pixels, `resize` how an image
+    becomes square.  `recipe` is what every candidate trains with, less what its own recipe says otherwise.
+    `repeat_one` trains one run a second time, to see that it comes out the same.
+    """
+
+    data: DataSpec
+    split: SplitSpec = SplitSpec()
+    size: int = Field(128, ge=8, le=2048)
+    resize: Resize = "squash"
+    seeds: int = Field(5, ge=1)
+    first_seed: int = Field(1, ge=0)
+    eps: float = Field(1.0, gt=0)
+    metric: str | None = None
+    baseline: str | None = None
+    repeat_one: bool = True
+    recipe: Recipe = Recipe()
+    execution: Execution = Execution()
+    candidates: tuple[Candidate, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, given: object) -> object:
+        """Lay each candidate's recipe over the study's."""
+        if not isinstance(given, dict):
+            return given
+        shared = given.get("recipe", {})
+        shared = shared.model_dump(exclude_unset=True) if isinstance(shared, Recipe) else shared
+        candidates = [_inherit(candidate, shared) for candidate in given.get("candidates", ())]
+        return {**given, "candidates": candidates}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        """Names must be unique and known, and there must be something to compare."""
+        names = [candidate.name for candidate in self.candidates]
+        if not names:
+            raise ValueError("a study needs at least one candidate")
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"candidates must have different names, {sorted(twice)[0]!r} appears twice")
+        if self.baseline is not None and self.baseline not in names:
+            raise ValueError(f"baseline {self.baseline!r} is not a candidate{nearest(self.baseline, names)}")
+        return self
+
+    def sizes(self) -> list[int]:
+        """Return the input sides that the candidates need."""
+        return sorted({candidate.model.size or self.size for candidate in self.candidates})
+
+
+def _inherit(candidate: Any, shared: Any) -> Any:
+    """Lay one candidate's recipe (dict) over the shared one; a Candidate made in Python is complete as it is."""
+    if isinstance(candidate, str):
+        candidate = {"model": candidate}
+    if not isinstance(candidate, dict) or not isinstance(shared, dict):
+        return candidate
+    own = candidate.get("recipe", {})
+    own = own.model_dump(exclude_unset=True) if isinstance(own, Recipe) else own
+    return {**candidate, "recipe": {**shared, **own}} if isinstance(own, dict) else candidate
+
+
+def make_study(content: dict[str, Any], source: str = "study") -> Study:
+    """Make a Study from nested dictionaries; UsageError names each wrong key."""
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(explain(error, source)) from None
+
+
+def read_study(path: Path, settings: Mapping[str, Any] | None = None) -> Study:
+    """Read study.toml, with settings by dotted path laid over it; relative paths are taken from the file's folder."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such study; `bakeoff init DATA` writes one") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from None
+    content = anchor(content, path.parent)
+    for key, value in (settings or {}).items():
+        set_value(content, key, value)
+    return make_study(content, str(path))
+
+
+def anchor(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Take the relative paths of a study (data, weights files, python files) from `folder`, in place."""
+    data = content.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str):
+        data["path"] = str((folder / data["path"]).resolve())
+    for place, candidate in enumerate(content.get("candidates", ())):
+        if not isinstance(candidate, dict | str):
+            continue
+        content["candidates"][place] = _anchored(candidate, folder)
+    return content
+
+
+def _anchored(candidate: Any, folder: Path) -> dict[str, Any]:
+    """Resolve the paths inside one candidate."""
+    filled: dict[str, Any] = {"model": candidate} if isinstance(candidate, str) else dict(candidate)
+    model = filled.get("model")
+    model = {"arch": model} if isinstance(model, str) else model
+    if isinstance(model, dict):
+        spec = split_arch(model)
+        if spec["weights"] not in ("none", "pretrained"):
+            spec["weights"] = str((folder / spec["weights"]).resolve())
+        if spec.get("source") == "python":
+            file, _, function = spec["arch"].rpartition(":")
+            spec["arch"] = f"{(folder / file).resolve()}:{function}"
+        filled.setdefault("name", spec["arch"])
+        filled["model"] = spec
+    return filled
+
+
+def explain(error: ValidationError, source: str) -> str:
+    """Say what pydantic found wrong: the key, what is expected, the nearest known key."""
+    lines = []
+    for issue in error.errors(include_url=False):
+        key = ".".join(str(part) for part in issue["loc"])
+        if issue["type"] == "extra_forbidden":
+            lines.append(f"{source}: unknown key {key}{nearest(str(issue['loc'][-1]), _known_keys())}")
+        else:
+            message = issue["msg"].removeprefix("Value error, ")
+            got = "" if issue["type"] in ("missing", "value_error") else f", got {issue['input']!r}"
+            lines.append(f"{source}: {key + ': ' if key else ''}{message}{got}")
+    return "\n".join(lines)
+
+
+def _known_keys() -> list[str]:
+    """Return every key that some section of study.toml knows."""
+    sections: tuple[type[BaseModel], ...] = (Study, DataSpec, SplitSpec, Execution, Candidate)
+    parts: tuple[type[BaseModel], ...] = (*sections, ModelSpec, Head, Recipe, Stage)
+    return sorted({key for part in parts for key in part.model_fields})
+
+
+def to_toml(study: Study) -> str:
+    """Write a study as TOML that reads back as the same study; what is at its default is left out."""
+    content = study.model_dump(mode="json", exclude_defaults=True)
+    recipes = [candidate.recipe.model_dump(mode="json") for candidate in study.candidates]
+    shared = study.recipe.model_dump(mode="json")
+    if any(recipe[key] is None and shared[key] is not None for recipe in recipes for key in shared):
+        shared = Recipe().model_dump(mode="json")  # TOML has no null to take a shared value back with
+        content.pop("recipe", None)
+    for candidate, recipe in zip(content["candidates"], recipes, strict=True):
+        candidate["recipe"] = {key: value for key, value in recipe.items() if value != shared[key]}
+    scalars = {key: value for key, value in content.items() if not isinstance(value, dict | list)}
+    lines = [f"{toml_key(key)} = {toml_value(value)}" for key, value in scalars.items()]
+    for section in ("data", "split", "recipe", "execution"):
+        if content.get(section):
+            lines += [
+                "",
+                f"[{section}]",
+                *(f"{toml_key(key)} = {toml_value(value)}" for key, value in content[section].items()),
+            ]
+    for candidate in content["candidates"]:
+        lines += [
+            "",
+            "[[candidates]]",
+            *(f"{toml_key(key)} = {toml_value(value)}" for key, value in candidate.items() if value),
+        ]
+    return "\n".join(lines).lstrip("\n") + "\n"

@@ -1,0 +1,108 @@
+"""Answers as plain text: aligned columns for people, the same content as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from bakeoff.compare import Comparison, Estimate
+from bakeoff.evaluate.score import Interval, Score
+from bakeoff.models.catalogue import Entry
+from bakeoff.models.layers import LayerTable
+from bakeoff.tasks import TASKS
+from bakeoff.tasks.task import Metric
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Return rows aligned under a header; the columns numbered in `right` are aligned right.
+
+    >>> print(columns(["a", "b"], [["x", "10"], ["yy", "5"]], right=[1]))
+    a    b
+    x   10
+    yy   5
+    """
+    table = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(row[place]) for row in table) for place in range(len(header))]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in table
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def layers_text(table: LayerTable) -> str:
+    """Show a layer table with its sums."""
+    rows = [
+        [str(number), row.name, row.type, "x".join(map(str, row.shape)), f"{row.parameters:,}"]
+        for number, row in enumerate(table.rows, 1)
+    ]
+    body = columns(["", "layer", "type", "output", "parameters"], rows, right=[0, 4])
+    sums = [
+        f"rows                   {len(table.rows)}",
+        f"parameters             {table.total_parameters:,} ({table.trainable_parameters:,} trainable)",
+        f"input                  {table.input_mb:.2f} MB",
+        f"forward/backward pass  {table.forward_backward_mb:.2f} MB for one image",
+        f"parameters             {table.parameters_mb:.2f} MB",
+    ]
+    return "\n".join([body, "", *sums])
+
+
+def layers_json(table: LayerTable) -> dict[str, Any]:
+    """Return a layer table as JSON."""
+    return asdict(table)
+
+
+def catalogue_text(entries: Sequence[Entry]) -> str:
+    """Show models one a line."""
+    rows = [
+        [
+            f"{entry.family}:{entry.name}",
+            f"{entry.parameters / 1e6:.1f} M" if entry.parameters else "-",
+            "yes" if entry.has_weights else "no",
+            entry.licence or "-",
+            entry.pretraining or "-",
+        ]
+        for entry in entries
+    ]
+    return columns(["model", "parameters", "weights", "licence", "pretraining"], rows, right=[1])
+
+
+def score_text(score: Score) -> str:
+    """Show every metric of a score with its interval."""
+    table = TASKS[score.task](()).table
+    rows = [[table[name].title, *cells(table[name], found)] for name, found in score.metrics.items()]
+    body = columns(["metric", "value", "95 % interval"], rows, right=[1])
+    notes = [f"{finding.severity}: {finding.sentence}" for finding in score.findings]
+    return "\n".join([body, "", f"{score.images} images in {score.groups} independent groups", *notes])
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """Show the verdict, the candidates and what there is to say about them."""
+    metric = TASKS[comparison.task](()).table[comparison.metric]
+    rows = []
+    for row in comparison.rows:
+        value = cells(metric, row.metrics.get(comparison.metric, Estimate(None)))
+        cost = [f"{row.facts.get('parameters', 0) / 1e6:.2f} M", f"{row.facts.get('seconds', 0):.0f} s"]
+        rows.append([row.candidate, *value, str(row.runs), *cost, f"{row.facts.get('latency_ms', 0):.2f} ms"])
+    header = ["candidate", metric.title.lower(), "95 % interval", "runs", "parameters", "training", "per image"]
+    body = columns(header, rows, right=[1, 3, 4, 5, 6])
+    failures = [f"{row.candidate}: {failure}" for row in comparison.rows for failure in row.failures]
+    warnings = [f"{f.severity}: {f.sentence}" for f in comparison.findings if f.severity != "info"]
+    return "\n".join([comparison.verdict, "", body, "", *failures, *warnings, comparison.next_step]).rstrip()
+
+
+def cells(metric: Metric, found: Estimate | Interval) -> list[str]:
+    """Show a value and its interval; a dash where there is none."""
+    value = "-" if found.value is None else shown(metric, found.value)
+    if found.low is None or found.high is None:
+        return [value, ""]
+    return [value, f"[{shown(metric, found.low)}, {shown(metric, found.high)}]"]
+
+
+def shown(metric: Metric, value: float) -> str:
+    """Show a value in the metric's unit: percent metrics in percent."""
+    return f"{100 * value:.2f} %" if metric.percent else f"{value:.4f}"

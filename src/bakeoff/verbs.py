@@ -1,0 +1,288 @@
+"""The verbs: what the command line calls, and what `import bakeoff` offers under the same names."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from bakeoff import contest
+from bakeoff.compare import Comparison
+from bakeoff.data import audit as audit_room
+from bakeoff.data import formats
+from bakeoff.data.audit import Audit
+from bakeoff.data.cache import Counter
+from bakeoff.data.dataset import Dataset
+from bakeoff.data.digits import write_digits
+from bakeoff.data.duplicates import clusters, duplicates, signatures
+from bakeoff.data.sheet import audit_sheet, picture_sheet, show_sheet
+from bakeoff.data.split import Splits
+from bakeoff.doctor import doctor as check_environment
+from bakeoff.errors import UsageError
+from bakeoff.evaluate.score import Score
+from bakeoff.evaluate.score import score as score_model
+from bakeoff.files import read_json, replacing, write_json, write_text
+from bakeoff.findings import Finding
+from bakeoff.models import FAMILIES, build, find, trained
+from bakeoff.models.catalogue import Entry, catalogue
+from bakeoff.models.layers import LayerTable, layer_table
+from bakeoff.models.spec import ModelSpec
+from bakeoff.predict import Prediction, write_csv, write_jsonl
+from bakeoff.predict import predict as predict_images
+from bakeoff.prepare import Tell, prepare, silent, without_unreadable
+from bakeoff.prepare import split as split_by_rule
+from bakeoff.report import write_report
+from bakeoff.settings import set_value
+from bakeoff.store import StudyFolder
+from bakeoff.study import DataSpec, SplitSpec, Study, anchor, make_study, read_study, to_toml
+
+Settings = Mapping[str, Any]
+DEFAULT_MODELS = ("small:cnn", "small:resnet", "mobilenetv2_100@pretrained")
+DEMO: dict[str, Any] = {
+    "size": 32,
+    "seeds": 3,
+    "recipe": {"epochs": 12, "batch": 64, "augment": "digits", "stages": [{"rate": 3e-3, "warmup": 0.1}]},
+    "candidates": ["small:mlp", "small:cnn", "small:resnet"],
+}
+
+
+def run(
+    target: str | Path,
+    out: str | Path | None = None,
+    models: Sequence[str] = (),
+    settings: Settings | None = None,
+    tell: Tell | None = None,
+) -> Comparison:
+    """Run a study and write its report: train every candidate x seed, evaluate, compare.
+
+    `target` is a study folder, its study.toml, or a data folder; then `models` are the candidates ("arch",
+    "source:arch@weights") and the study goes to `out` (default: bakeoff-<name of the data>).  `settings` are any
+    fields of study.toml by dotted path, {"recipe.epochs": 3}.  Running again goes on where it stopped.
+    """
+    study, folder = find_study(Path(target), Path(out) if out else None, models, settings or {})
+    comparison = contest.run(study, folder, tell or silent)
+    write_report(StudyFolder(folder))
+    return comparison
+
+
+def find_study(target: Path, out: Path | None, models: Sequence[str], settings: Settings) -> tuple[Study, Path]:
+    """Return the study that a target means, and its folder."""
+    file = target / "study.toml" if target.is_dir() else target
+    if file.is_file() and file.suffix == ".toml":
+        if models:
+            raise UsageError(f"{file} names its candidates itself; leave the models out, or edit the file")
+        return read_study(file, settings), out or file.parent
+    if not target.exists():
+        raise UsageError(f"{target}: no such study or data")
+    content = {"data": {"path": str(target.resolve())}, "candidates": list(models or DEFAULT_MODELS)}
+    study = _study(content, settings, "the command line")
+    return study, out or Path(f"bakeoff-{target.resolve().stem}")
+
+
+def _study(content: dict[str, Any], settings: Settings, source: str) -> Study:
+    """Make a study whose relative paths start from the working folder."""
+    content = anchor(content, Path.cwd())
+    for key, value in settings.items():
+        set_value(content, key, value)
+    return make_study(content, source)
+
+
+def demo(out: str | Path = "bakeoff-demo", settings: Settings | None = None, tell: Tell | None = None) -> Comparison:
+    """Run a whole study on scikit-learn's handwritten digits: three small candidates, three seeds, no download."""
+    folder = Path(out)
+    data = write_digits(folder / "digits")
+    content = {**DEMO, "data": {"path": str(data.resolve())}, "candidates": list(DEMO["candidates"])}
+    study = _study(content, settings or {}, "the demo")
+    write_text(StudyFolder(folder).study, to_toml(study))
+    return run(folder, tell=tell)
+
+
+def report(study: str | Path) -> Path:
+    """Judge a study folder's runs again and rebuild its report, without loading a network; return the report's path."""
+    contest.judge(Path(study))
+    return write_report(StudyFolder(Path(study)))
+
+
+def init(
+    data: str | Path, out: str | Path | None = None, models: Sequence[str] = (), settings: Settings | None = None
+) -> Path:
+    """Look at data, write a commented study.toml for it, and return its path.  Raises UsageError when there is one."""
+    source = Path(data)
+    dataset = read(source, settings)
+    folder = Path(out) if out else Path(f"bakeoff-{source.resolve().stem}")
+    file = StudyFolder(folder).study
+    if file.exists():
+        raise UsageError(f"{file} is there already; edit it, or choose another folder with --out")
+    content = {"data": {"path": str(source.resolve())}, "candidates": list(models or DEFAULT_MODELS)}
+    suggested = {"size": suggest_size(dataset), "split.folds": 5 if len(dataset) < 1000 else 1}
+    if suggested["split.folds"] > 1:
+        suggested["split.repeats"] = 3
+    study = _study(content, {**suggested, **(settings or {})}, "init")
+    write_text(file, commented(dataset, to_toml(study)))
+    return file
+
+
+def suggest_size(dataset: Dataset) -> int:
+    """Suggest an input side: the median shorter side of up to 50 images, a multiple of 32 between 32 and 224."""
+    from bakeoff.data.decode import measure
+
+    records = dataset.records[:: max(1, len(dataset) // 50)]
+    sides = sorted(min(measure(dataset.path(record))) for record in records)
+    return max(32, min(224, 32 * round(sides[len(sides) // 2] / 32)))
+
+
+def commented(dataset: Dataset, toml: str) -> str:
+    """Put what was seen, and what may be changed, above a study's fields."""
+    counts = ", ".join(f"{name} {count}" for name, count in itertools.islice(dataset.counts().items(), 12))
+    more = ", …" if len(dataset.classes) > 12 else ""
+    lines = [
+        f"A bake-off on {len(dataset)} images of {len(dataset.classes)} classes ({dataset.format}): {counts}{more}",
+        "Run it with `bakeoff run` and this folder; run again to go on where it stopped.",
+        "size: input side in pixels.  split.folds = 5, repeats = 3: cross-validation, best below 1,000 images.",
+        "seeds: runs of each candidate in a hold-out study (3 at least).  eps: the smallest gap that matters (points).",
+        'candidates: model = "source:arch@weights" with source small, torchvision, timm or python;',
+        "  weights none, pretrained or a file.  A candidate may have its own recipe = { ... }.",
+        "Every field: `bakeoff run --help` and the documentation.",
+    ]
+    return "".join(f"# {' '.join(line.split())}\n" for line in lines) + "\n" + toml
+
+
+def read(data: str | Path, settings: Settings | None = None) -> Dataset:
+    """Read labelled images in any format; `settings` may hold data.format, data.label_from and data.group_from."""
+    spec = data_spec(Path(data), settings)
+    return formats.read(Path(spec.path), spec.format, spec.label_from, spec.group_from)
+
+
+def data_spec(path: Path, settings: Settings | None = None) -> DataSpec:
+    """Return the [data] section that settings by dotted path make."""
+    chosen = {key.removeprefix("data."): value for key, value in (settings or {}).items() if key.startswith("data.")}
+    return DataSpec(path=str(path), **chosen)
+
+
+def audit(
+    data: str | Path, out: str | Path | None = None, settings: Settings | None = None, progress: Counter | None = None
+) -> Audit:
+    """Audit labelled images and, with `out`, write the findings as an HTML contact sheet."""
+    dataset = read(data, settings)
+    found = audit_room.audit(dataset, progress=progress)
+    if out is not None:
+        write_text(Path(out), audit_sheet(dataset, found))
+    return found
+
+
+def split(
+    data: str | Path, out: str | Path = "split.json", settings: Settings | None = None, progress: Counter | None = None
+) -> Splits:
+    """Split labelled images by the rule of `settings` (split.val, split.test, split.folds, …) and write it as JSON."""
+    dataset = read(data, settings)
+    measured = signatures(dataset, progress=progress)
+    spec = data_spec(Path(data), settings)
+    readable = without_unreadable(dataset, measured.unreadable, spec.skip_unreadable)
+    chosen = {key.removeprefix("split."): value for key, value in (settings or {}).items() if key.startswith("split.")}
+    rule = SplitSpec(**chosen)
+    splits = split_by_rule(rule, readable, clusters(readable, duplicates(measured)), spec.accept_leaks)
+    write_json(Path(out), splits.to_json())
+    return splits
+
+
+def show(
+    data: str | Path, out: str | Path, per_class: int = 8, seed: int = 0, settings: Settings | None = None
+) -> Path:
+    """Write a sheet of pictures with their labels: HTML, or PNG when `out` ends in .png; return its path."""
+    dataset, target = read(data, settings), Path(out)
+    if target.suffix.lower() == ".png":
+        with replacing(target) as temporary:
+            picture_sheet(dataset, per_class, seed).save(temporary, format="PNG")
+    else:
+        write_text(target, show_sheet(dataset, per_class, seed))
+    return target
+
+
+def convert(data: str | Path, out: str | Path, format: str, settings: Settings | None = None) -> Dataset:
+    """Write labelled images in another format (folder, table, idx, voc) and return the dataset as read back."""
+    formats.write(read(data, settings), Path(out), format)
+    return formats.read(Path(out), format)
+
+
+def predict(
+    model: str | Path, inputs: Iterable[str | Path], batch: int = 64, device: str = "auto"
+) -> Iterator[Prediction]:
+    """Predict images, folders or globs with a trained model, a run's folder, or the winner of a study's folder."""
+    return predict_images(find_model(Path(model)), inputs, batch, device)
+
+
+def score(model: str | Path, data: str | Path, settings: Settings | None = None) -> Score:
+    """Evaluate a trained model (as in predict) on other labelled images: every metric with its interval."""
+    return score_model(find_model(Path(model)), read(data, settings))
+
+
+def find_model(path: Path) -> Path:
+    """Return the model that a path means: itself, or for a study folder the first run of its best candidate."""
+    folder = StudyFolder(path)
+    if not folder.comparison.exists():
+        return path
+    best = read_json(folder.comparison)["rows"][0]["candidate"]
+    finished = [run.id for run in folder.runs() if run.candidate == best and run.state == "done"]
+    if not finished:
+        raise UsageError(f"{path}: the winner {best} has no finished run here")
+    return folder.run(finished[0]).path
+
+
+def dry_run(
+    target: str | Path,
+    out: str | Path | None = None,
+    models: Sequence[str] = (),
+    settings: Settings | None = None,
+    tell: Tell | None = None,
+) -> dict[str, Any]:
+    """Do all that run() does before it trains: read, audit, split, plan; return what would be run."""
+    study, path = find_study(Path(target), Path(out) if out else None, models, settings or {})
+    folder, quiet = StudyFolder(path), tell or silent
+    prepared = prepare(study, folder, quiet)
+    first = prepared.splits.parts[0]
+    return {
+        "images": len(prepared.dataset),
+        "classes": len(prepared.dataset.classes),
+        "train, val, test": [len(first.train), len(first.val), len(first.test)],
+        "candidates": [candidate.name for candidate in study.candidates],
+        "runs": contest.count_runs(study),
+        "planner": contest.speak_before(study, prepared, folder, quiet),
+    }
+
+
+def models(
+    name: str | None = None, family: str | None = None, licence: str | None = None, classes: int = 1000, size: int = 224
+) -> LayerTable | list[Entry]:
+    """Return the layer table of the architecture `name`, or else the list of those whose names contain it."""
+    spec = ModelSpec(arch=name or "", weights="none")
+    exact = name is not None and any(spec.arch in f.names() for f in FAMILIES if spec.source in (None, f.NAME))
+    if exact or spec.source == "python":
+        return layer_table(build(spec, classes, size), size)
+    found = catalogue(name, family, licence)
+    if name is not None and not found:
+        find(spec.arch, spec.source)  # raises with the nearest name
+    return found
+
+
+def write_predictions(
+    model: Path, inputs: Sequence[str], out: Path | None, how: tuple[int, str], json_lines: bool
+) -> int:
+    """Predict and write CSV or JSON lines to a file or stdout; return how many files could not be read."""
+    found = trained.load(find_model(model))
+    predictions = predict_images(found, inputs, *how)
+    lines = json_lines or (out is not None and out.suffix.lower() == ".jsonl")
+
+    def write(stream: TextIO) -> int:
+        return write_jsonl(predictions, stream) if lines else write_csv(predictions, stream, found.classes)
+
+    if out is None:
+        return write(sys.stdout)
+    with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        return write(stream)
+
+
+def doctor() -> tuple[Finding, ...]:
+    """Check the environment and bakeoff's own promises on tiny data."""
+    return check_environment()
