@@ -76,6 +76,7 @@ def test_the_audit_sheet_has_a_section_per_finding(data: Dataset) -> None:
     assert page.count('<span class="mark ') == len(result.findings) > 0
     assert "Unreadable images" in page
     assert "90 images in 3 classes, 89 of them readable" in page
+    assert "0-00.png" in audit_sheet(data.without(["0-00.png"]), result)  # left out, but still named
 
 
 def test_pictures_are_drawn_by_the_seed(data: Dataset) -> None:

@@ -41,6 +41,19 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Duplicates:
+    """Groups of ids that show the same picture.
+
+    `exact`: equal pixels.  `near`: the same picture resized, recompressed, recoloured, flipped or turned; of exact
+    duplicates only the first stands here.  `note` says why near-duplicates were not looked for, in all images or some.
+    """
+
+    exact: tuple[tuple[str, ...], ...]
+    near: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Signatures:
     """What one pass over the images measured, one row per readable image in the order of the dataset.
 
@@ -70,6 +83,11 @@ class Signatures:
         """Row of each readable id."""
         return {id: row for row, id in enumerate(self.ids)}
 
+    @cached_property
+    def duplicates(self) -> Duplicates:
+        """The duplicates among these images, looked for once."""
+        return _duplicates(self)
+
     def grey_thumbnails(self, rows: NDArray[np.intp] | Sequence[int]) -> NDArray[np.float32]:
         """Return thumbnails as grey, (rows, 32, 32) float32 in 0..255 (ITU-R BT.601 weights)."""
         return self.thumbnails[rows].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -87,19 +105,6 @@ class _Measured(NamedTuple):
     sharpness: float
     grey: bool
     stored: str
-
-
-@dataclass(frozen=True)
-class Duplicates:
-    """Groups of ids that show the same picture.
-
-    `exact`: equal pixels.  `near`: the same picture resized, recompressed, recoloured, flipped or turned; of exact
-    duplicates only the first stands here.  `note` says why near-duplicates were not looked for, in all images or some.
-    """
-
-    exact: tuple[tuple[str, ...], ...]
-    near: tuple[tuple[str, ...], ...]
-    note: str = ""
 
 
 def signatures(
@@ -186,6 +191,11 @@ def _stored_format(dataset: Dataset, record: Record) -> str:
 
 def duplicates(signatures: Signatures) -> Duplicates:
     """Return the exact and the near duplicates, with a note where near ones mean nothing (see PROTOCOL 4)."""
+    return signatures.duplicates
+
+
+def _duplicates(signatures: Signatures) -> Duplicates:
+    """Compare the signatures with each other."""
     rows = _grouped(zip(signatures.md5, range(len(signatures)), strict=True))
     exact = tuple(tuple(signatures.ids[i] for i in group) for group in rows if len(group) > 1)
     firsts = np.array([group[0] for group in rows], dtype=np.intp)

@@ -122,13 +122,14 @@ def _bars(dataset: Dataset) -> list[dict[str, Any]]:
 
 def _section(dataset: Dataset, section: Section, most: int) -> dict[str, Any]:
     """Return a section as the template takes it."""
-    shown = [dataset.records[dataset.index[id]] for id in section.records[:most]]
+    known = [id for id in section.records if id in dataset.index]  # unreadable ones may have been left out
+    shown = [dataset.records[dataset.index[id]] for id in known[:most]]
     return {
         "heading": printable(section.heading),
         "text": printable(section.text),
         "severity": section.severity,
         "tiles": [_tile(dataset, record) for record in shown],
-        "hidden": len(section.records) - len(shown),
+        "hidden": len(known) - len(shown),
     }
 
 

@@ -249,8 +249,8 @@ def _leak(dataset: Dataset, clusters: Clusters, parts: dict[str, list[str]], acc
     sentence = describe_leak(dataset, pairs, part)
     if not accept:
         raise LeakError(
-            f"{dataset.source}: {sentence}. Split the data afresh (bakeoff data split), or accept the leak: "
-            "the verdict is then printed with and without these images"
+            f"{dataset.source}: {sentence}. Split the data afresh (split.given = false), or accept the leak "
+            "(data.accept_leaks = true): the verdict is then printed with and without these images"
         )
     leaking = tuple(held for held, _ in pairs if part[held] == "test")
     return Finding("leak", "warning", f"accepted leak: {sentence}", leaking)
