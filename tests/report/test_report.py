@@ -108,7 +108,17 @@ def test_everything_asked_for_is_on_the_page(study: StudyFolder, page: Page) -> 
     said = [found.verdict, found.next_step, "Claim level", *(pair.sentence for pair in found.pairs)]
     said += [control.name for control in found.controls] + [finding.sentence for finding in found.findings]
     said += ["seed 3: the loss became nan at step 312", "the same picture", "bakeoff run study.toml", "2.14.1"]
-    said += ["80 % power", "f" * 64, "5" * 64, "runs/c0-s4-0000", 'alert("toml")', "bf16", "12 images look unlike"]
+    said += [
+        "80 % power",
+        "f" * 64,
+        "5" * 64,
+        "runs/c0-s4-0000",
+        'alert("toml")',
+        "bf16",
+        "12 images look unlike",
+        "Class 3 is 4 %",
+        "13.4",
+    ]
     assert [text for text in said if text not in page.text] == []
     anchors = "verdict candidates differences cost learning classes calibration images checks making"
     assert [attrs["id"] for tag, attrs in page.tags if tag == "section"] == anchors.split()
@@ -308,6 +318,19 @@ def test_a_cache_of_other_data_is_not_shown(tmp_path: Path) -> None:
     stamp = folder.cache / "pixels-32-squash.json"
     write_json(stamp, {**read_json(stamp), "fingerprint": "other"})
     assert "no thumbnails" in Page(write_report(folder)).text
+
+
+def test_a_run_repeated_as_a_check_counts_once(tmp_path: Path) -> None:
+    folder = make_study(tmp_path, Plan(images=40, seeds=2, failed=()))
+    first = folder.runs()[0]
+    again = replace(first, id=f"{first.id}-again")
+    folder.run(again.id).write(again)
+    folder.run(again.id).write_outcomes(folder.run(first.id).outcomes())
+    folder.run("c0-s9").write(replace(first, id="c0-s9", seed=9, state="failed"))
+    candidate = material(folder).by_name[first.candidate]
+    assert [run.id for run in candidate.counted] == ["c0-s0-0000", "c0-s1-0000", "c0-s9"]
+    assert len(list(material(folder).outcomes(candidate))) == 2
+    assert again.id in Page(write_report(folder)).text  # but it is listed
 
 
 def test_a_turned_chance_is_its_complement() -> None:

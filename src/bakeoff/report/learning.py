@@ -30,7 +30,7 @@ class Course:
 
 def learning(material: Material) -> Section:
     """All candidates together, then each alone with its stages."""
-    courses = [read(material, candidate, run) for candidate in material.candidates for run in candidate.runs]
+    courses = [read(material, candidate, run) for candidate in material.candidates for run in candidate.counted]
     courses = [course for course in courses if course.train or course.quality]
     together = _together(material, courses) if len({course.candidate.place for course in courses}) > 1 else []
     alone = [

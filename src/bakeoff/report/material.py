@@ -41,6 +41,12 @@ class Candidate:
         return self.row.candidate
 
     @property
+    def counted(self) -> tuple[Run, ...]:
+        """The runs behind the numbers: one per seed, repeat and fold; a run repeated as a self-check counts once."""
+        order = sorted(self.runs, key=lambda run: (run.state != "done", run.id), reverse=True)
+        return tuple(sorted({(run.seed, run.repeat, run.fold): run for run in order}.values(), key=lambda run: run.id))
+
+    @property
     def letter(self) -> str:
         """The sign that stands for the candidate in figures."""
         return letter(self.place)
@@ -87,7 +93,7 @@ class Material:
 
         Raises DataError when the outcomes of a finished run are missing or damaged.
         """
-        for run in candidate.runs:
+        for run in candidate.counted:
             if run.state == "done":
                 file = self.folder.run(run.id).path / "outcomes.npz"
                 try:
@@ -159,7 +165,8 @@ def read_comparison(folder: StudyFolder) -> Comparison:
 
 def read_material(folder: StudyFolder, comparison: Comparison, metrics: Mapping[str, Metric]) -> Material:
     """Read the rest of the study folder; metrics that the task does not know are shown under their own names."""
-    names = {comparison.metric: None} | {name: None for row in comparison.rows for name in row.metrics}
+    present = {comparison.metric} | {name for row in comparison.rows for name in row.metrics}
+    names = [name for name in metrics if name in present] + sorted(present - set(metrics))  # JSON keeps no order
     study = folder.study.read_text("utf-8", "surrogateescape") if folder.study.exists() else ""
     return Material(
         folder=folder,
@@ -171,5 +178,5 @@ def read_material(folder: StudyFolder, comparison: Comparison, metrics: Mapping[
         audit=tuple(Finding.from_json(entry) for entry in read_part(folder.audit).get("findings", [])),
         study=study,
         execution=read_part(folder.execution),
-        planner=read_part(folder.path / "planner.json"),
+        planner=read_part(folder.planner),
     )

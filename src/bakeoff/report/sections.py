@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from bakeoff.compare import Comparison, Estimate
+from bakeoff.findings import Finding
 from bakeoff.report.charts import forest
 from bakeoff.report.material import Candidate, Material
 from bakeoff.report.wording import LEVELS, known, number, plain, plural, unit
 
-SHOWN = ("parameters", "flops", "seconds", "latency_ms", "pretraining", "licence")  # facts with a column of their own
+# facts with a column of their own, and the metrics that have a whole table
+SHOWN = ("parameters", "flops", "seconds", "latency_ms", "pretraining", "licence", "metrics")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def winner(material: Material) -> dict[str, Any] | None:
     """Return the trained model of the best-looking candidate: the run with the best validation headline."""
     best: tuple[float, str, dict[str, Any]] | None = None
     up = material.metric.higher_is_better
-    for run in material.candidates[0].runs if material.candidates else ():
+    for run in material.candidates[0].counted if material.candidates else ():
         folder = material.folder.run(run.id)
         if run.state != "done" or not folder.model.exists():
             continue
@@ -132,16 +134,34 @@ def checks(material: Material) -> Section:
     order = {"undeclared": 0, "declared": 1, "equal": 2}
     controls = sorted(comparison.controls, key=lambda control: order[control.status])
     content = {
-        "controls": controls,
+        "different": [control for control in controls if control.status != "equal"],
+        "equal": [control for control in controls if control.status == "equal"],
         "tally": {status: sum(c.status == status for c in controls) for status in order},
         "planner": material.planner,
+        "table": planner_rows(material.planner.get("table") or {}),
         "groups": [
             ("Self-checks and findings of the comparison", comparison.findings),
             ("Findings of the audit", material.audit),
+            ("Findings of the split", split_findings(material)),
         ],
-        "names": [candidate.name for candidate in material.candidates],
     }
     return Section("checks", "Fairness and checks", "checks.html.j2", content)
+
+
+def planner_rows(table: Mapping[str, Mapping[str, float]]) -> list[tuple[str, dict[str, float]]]:
+    """Return the planner's rows ("200 images") and columns ("5 seeds") in the order of their numbers."""
+    return [(images, dict(sorted(found.items(), key=_amount))) for images, found in sorted(table.items(), key=_amount)]
+
+
+def _amount(entry: tuple[str, object]) -> int:
+    """Return the number that a title begins with."""
+    return int(entry[0].split()[0])
+
+
+def split_findings(material: Material) -> tuple[Finding, ...]:
+    """Return what the split noticed and the audit does not say already."""
+    found = [Finding.from_json(entry) for entry in material.split.get("findings", ())]
+    return tuple(finding for finding in found if finding not in material.audit)
 
 
 def making(material: Material) -> Section:
@@ -149,7 +169,8 @@ def making(material: Material) -> Section:
     execution = {name: value for name, value in material.execution.items() if name != "command"}
     records = material.data.get("records", ())
     content = {
-        "command": material.execution.get("command"),
+        "command": material.execution.get("command")
+        or (f"bakeoff run {material.folder.study.name}" if material.study else None),
         "execution": list(_flat(execution)),
         "images": len(records),
         "parts": split_sizes(material.split),

@@ -176,7 +176,7 @@ def milliseconds(value: object) -> str:
 
 def plain(value: Any) -> str:
     """Write any JSON value of a ledger or a fact so that a person can read it."""
-    if value is None or value == "":
+    if value is None or value in ("", [], (), {}):
         return NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
