@@ -21,12 +21,16 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def claims(digits: Path, folder: Path, handicap: dict[str, Any]) -> list[str]:
-    """Run 20 studies of one network under two names, each with its own split and seeds; return who was called better."""
+    """Run 20 studies of one network under two names, each with its own split and seeds; return who was better."""
     found = []
     for number in range(STUDIES):
         content = {
             "data": {"path": str(digits)},
-            **{"size": 16, "seeds": 3, "first_seed": 100 * number, "repeat_one": False, "split": {"seed": number}},
+            "size": 16,
+            "seeds": 3,
+            "first_seed": 100 * number,
+            "repeat_one": False,
+            "split": {"seed": number},
             "recipe": {"epochs": 2, "batch": 64, "augment": "none", "stages": [{"rate": 3e-3}]},
             "candidates": [
                 {"name": "A", "model": {"arch": "small:mlp", "options": {"hidden": 32}}},

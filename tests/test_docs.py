@@ -48,9 +48,9 @@ def commands() -> list[str]:
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     """The command line with commands that parse and do nothing."""
-    from bakeoff import cli
+    from bakeoff import cli, cli_data
 
-    for group in (cli.app, cli.data_app):
+    for group in (cli.app, cli_data.app):
         for command in group.registered_commands:
             assert command.callback is not None
             monkeypatch.setattr(command, "callback", _idle(command.callback))

@@ -45,7 +45,10 @@ def test_killed_studies_end_as_if_they_had_not_been(tmp_path: Path) -> None:
     study = make_study(
         {
             "data": {"path": str(data)},
-            **{"size": 16, "seeds": 1, "repeat_one": False, "execution": {"precision": "fp32"}},
+            "size": 16,
+            "seeds": 1,
+            "repeat_one": False,
+            "execution": {"precision": "fp32"},
             "recipe": {"epochs": 4, "batch": 32, "augment": "digits", "ema": 0.9},
             "candidates": ["small:cnn", "small:mlp"],
         }

@@ -5,23 +5,42 @@ stdout is data, stderr is talk.  Nothing heavy is imported before a command need
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bakeoff import cli_data
 from bakeoff.errors import BakeoffError
+from bakeoff.options import (
+    Data,
+    Folds,
+    Format,
+    GroupFrom,
+    Json,
+    LabelFrom,
+    Models,
+    Out,
+    Quiet,
+    Repeats,
+    Sets,
+    Skip,
+    all_settings,
+    data_settings,
+    model_names,
+    print_findings,
+    print_json,
+    say,
+    show_progress,
+)
 
 if TYPE_CHECKING:
     from bakeoff.compare import Comparison
-    from bakeoff.progress import Progress
 
-SCHEMA_VERSION = 1
 app = typer.Typer(
     name="bakeoff",
     no_args_is_help=True,
@@ -30,33 +49,7 @@ app = typer.Typer(
     help="Which vision model and recipe should I use on my images, is the difference real, where is the winner?\n\n"
     "Start with:  bakeoff demo\n\nYour own images:  bakeoff run IMAGES --models small:cnn,mobilenetv2_100",
 )
-data_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Look at, check, split and convert labelled images."
-)
-app.add_typer(data_app, name="data")
-
-Data = Annotated[
-    Path, typer.Argument(help="Labelled images: class folders, a CSV or Parquet table, idx files, VOC XML.")
-]
-Format = Annotated[str | None, typer.Option(help="Format of the data: folder, table, idx, voc. Default: found out.")]
-LabelFrom = Annotated[
-    str | None, typer.Option(help="Take labels from file names: a regular expression with (?P<label>...).")
-]
-GroupFrom = Annotated[
-    str | None, typer.Option(help="Keep images together by file name: a regular expression with (?P<group>...).")
-]
-Skip = Annotated[bool, typer.Option("--skip-unreadable", help="Go on without images that cannot be decoded.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="Any field of study.toml: recipe.epochs=3. May be repeated.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing while working.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write.")]
-Models = Annotated[
-    str | None, typer.Option(help="Candidates, separated by commas: source:arch@weights, e.g. mobilenetv2_100@none.")
-]
-Folds = Annotated[int | None, typer.Option(help="Cross-validate with so many folds (claim level L2).")]
-Repeats = Annotated[int | None, typer.Option(help="Repeat the cross-validation so many times.")]
+app.add_typer(cli_data.app, name="data")
 
 
 def _version(value: bool) -> None:
@@ -88,8 +81,8 @@ def demo(
     """Run a whole study on built-in handwritten digits: three small candidates, three seeds, no download."""
     from bakeoff import verbs
 
-    with _progress(quiet) as progress:
-        comparison = verbs.demo(out, _settings(sets), progress.tell)
+    with show_progress(quiet) as progress:
+        comparison = verbs.demo(out, all_settings(sets), progress.tell)
     _answer(comparison, out, as_json)
 
 
@@ -109,10 +102,10 @@ def init(
     """
     from bakeoff import verbs
 
-    settings = _settings(sets, _data(format, label_from, group_from))
-    file = verbs.init(data, out, _names(models), settings)
+    settings = all_settings(sets, data_settings(format, label_from, group_from))
+    file = verbs.init(data, out, model_names(models), settings)
     typer.echo(file)
-    _say(f"look at it, then: bakeoff run {file.parent}")
+    say(f"look at it, then: bakeoff run {file.parent}")
 
 
 @app.command()
@@ -156,19 +149,19 @@ def run(
         "eps": eps,
         "split.folds": folds,
         "split.repeats": repeats,
-        **_data(format, label_from, group_from, skip_unreadable),
+        **data_settings(format, label_from, group_from, skip_unreadable),
         "data.accept_leaks": accept_leaks or None,
     }
-    settings = _settings(sets, chosen)
-    with _progress(quiet) as progress:
+    settings = all_settings(sets, chosen)
+    with show_progress(quiet) as progress:
         if dry_run:
-            plan = verbs.dry_run(target, out, _names(models), settings, progress.tell)
+            plan = verbs.dry_run(target, out, model_names(models), settings, progress.tell)
         else:
-            comparison = verbs.run(target, out, _names(models), settings, progress.tell)
+            comparison = verbs.run(target, out, model_names(models), settings, progress.tell)
     if dry_run:
-        _print_json(plan) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in plan.items()))
+        print_json(plan) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in plan.items()))
         return
-    _answer(comparison, verbs.find_study(target, out, _names(models), settings)[1], as_json)
+    _answer(comparison, verbs.find_study(target, out, model_names(models), settings)[1], as_json)
 
 
 @app.command()
@@ -177,7 +170,7 @@ def report(study: Annotated[Path, typer.Argument(help="A study folder.")], as_js
     from bakeoff import verbs
 
     path = verbs.report(study)
-    _print_json({"report": str(path)}) if as_json else typer.echo(path)
+    print_json({"report": str(path)}) if as_json else typer.echo(path)
 
 
 @app.command()
@@ -197,15 +190,16 @@ def models(
 
     found = verbs.models(name, family, licence, classes, size)
     if isinstance(found, list):
-        _print_json([vars(entry) for entry in found]) if as_json else typer.echo(tables.catalogue_text(found))
+        print_json([vars(entry) for entry in found]) if as_json else typer.echo(tables.catalogue_text(found))
     else:
-        _print_json(tables.layers_json(found)) if as_json else typer.echo(tables.layers_text(found))
+        print_json(tables.layers_json(found)) if as_json else typer.echo(tables.layers_text(found))
 
 
 @app.command()
 def score(
     model: Annotated[Path, typer.Argument(help="A trained model, a run's folder, or a study (its winner).")],
     data: Data,
+    part: Annotated[str | None, typer.Option(help="Only this part of the model's study: train, val or test.")] = None,
     format: Format = None,
     label_from: LabelFrom = None,
     group_from: GroupFrom = None,
@@ -214,8 +208,8 @@ def score(
     """Evaluate a trained model on other labelled images: every metric with its 95 % interval."""
     from bakeoff import tables, verbs
 
-    found = verbs.score(model, data, _settings(None, _data(format, label_from, group_from)))
-    _print_json(found.to_json()) if as_json else typer.echo(tables.score_text(found))
+    found = verbs.score(model, data, part, all_settings(None, data_settings(format, label_from, group_from)))
+    print_json(found.to_json()) if as_json else typer.echo(tables.score_text(found))
 
 
 @app.command()
@@ -232,7 +226,7 @@ def predict(
 
     errors = verbs.write_predictions(model, inputs, out, (batch, device), as_json)
     if errors:
-        _say(f"{errors} files could not be read; they are named in the output")
+        say(f"{errors} files could not be read; they are named in the output")
         raise typer.Exit(3)
 
 
@@ -242,131 +236,9 @@ def doctor(as_json: Json = False) -> None:
     from bakeoff import verbs
 
     found = verbs.doctor()
-    _print_json([finding.to_json() for finding in found]) if as_json else _print_findings(found)
+    print_json([finding.to_json() for finding in found]) if as_json else print_findings(found)
     if any(finding.severity == "error" for finding in found):
         raise typer.Exit(5)
-
-
-@data_app.command("audit")
-def data_audit(
-    data: Data,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write an HTML contact sheet.")] = Path("audit.html"),
-    format: Format = None,
-    label_from: LabelFrom = None,
-    group_from: GroupFrom = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Look for what spoils a comparison: unreadable, duplicate, leaking, rare, odd images.
-
-    Example:  bakeoff data audit photos --group-from 'patient(?P<group>[0-9]+)'
-    """
-    from bakeoff import verbs
-
-    with _progress(quiet) as progress:
-        found = verbs.audit(data, out, _settings(None, _data(format, label_from, group_from)), progress.count)
-    _print_json(found.to_json()) if as_json else _print_findings(found.findings)
-    if out is not None:
-        _say(f"contact sheet: {out}")
-
-
-@data_app.command("split")
-def data_split(
-    data: Data,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The JSON file to write.")] = Path("split.json"),
-    val: Annotated[float | None, typer.Option(help="Share for validation.")] = None,
-    test: Annotated[float | None, typer.Option(help="Share for the test.")] = None,
-    folds: Folds = None,
-    repeats: Repeats = None,
-    seed: Annotated[int | None, typer.Option(help="Another draw.")] = None,
-    format: Format = None,
-    label_from: LabelFrom = None,
-    group_from: GroupFrom = None,
-    skip_unreadable: Skip = False,
-    accept_leaks: Annotated[bool, typer.Option(help="Go on with given splits that share images or groups.")] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Split images: groups and duplicates kept whole, classes balanced, frozen by fingerprint."""
-    from bakeoff import verbs
-
-    chosen = {
-        "split.val": val,
-        "split.test": test,
-        "split.folds": folds,
-        "split.repeats": repeats,
-        "split.seed": seed,
-        **_data(format, label_from, group_from, skip_unreadable),
-        "data.accept_leaks": accept_leaks or None,
-    }
-    with _progress(quiet) as progress:
-        splits = verbs.split(data, out, _settings(None, chosen), progress.count)
-    _print_findings(splits.findings)
-    part = splits.parts[0]
-    _say(
-        f"{len(splits.parts)} split(s); the first: {len(part.train)} train, {len(part.val)} val, {len(part.test)} test"
-    )
-    typer.echo(out)
-
-
-@data_app.command("show")
-def data_show(
-    data: Data,
-    out: Annotated[Path, typer.Option("--out", "-o", help="An .html or .png file.")] = Path("sheet.html"),
-    per_class: Annotated[int, typer.Option(help="Pictures of each class.")] = 8,
-    seed: Annotated[int, typer.Option(help="Another draw.")] = 0,
-    format: Format = None,
-    label_from: LabelFrom = None,
-) -> None:
-    """Write a sheet of pictures with their labels."""
-    from bakeoff import verbs
-
-    typer.echo(verbs.show(data, out, per_class, seed, _settings(None, _data(format, label_from))))
-
-
-@data_app.command("convert")
-def data_convert(
-    data: Data,
-    out: Annotated[Path, typer.Argument(help="The new folder or table.")],
-    to: Annotated[str, typer.Option(help="The format to write: folder, table, idx, voc.")],
-    format: Format = None,
-    label_from: LabelFrom = None,
-    group_from: GroupFrom = None,
-) -> None:
-    """Write labelled images in another format; the originals stay untouched."""
-    from bakeoff import verbs
-
-    dataset = verbs.convert(data, out, to, _settings(None, _data(format, label_from, group_from)))
-    typer.echo(f"{out}: {len(dataset)} images of {len(dataset.classes)} classes as {to}")
-
-
-def _data(
-    format: str | None, label_from: str | None = None, group_from: str | None = None, skip: bool = False
-) -> dict[str, Any]:
-    """Return the data options as settings by dotted path."""
-    return {
-        "data.format": format,
-        "data.label_from": label_from,
-        "data.group_from": group_from,
-        "data.skip_unreadable": skip or None,
-    }
-
-
-def _settings(sets: list[str] | None, chosen: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Join options that were given with --set key=value."""
-    from bakeoff.settings import parse_setting
-
-    given = {key: value for key, value in (chosen or {}).items() if value is not None}
-    return {**given, **dict(parse_setting(setting) for setting in sets or ())}
-
-
-def _names(models: str | None) -> list[str]:
-    return [name.strip() for name in models.split(",") if name.strip()] if models else []
-
-
-def _progress(quiet: bool) -> Progress:
-    from bakeoff.progress import Progress
-
-    return Progress(mode="quiet" if quiet else "auto")
 
 
 def _answer(comparison: Comparison, folder: Path, as_json: bool) -> None:
@@ -374,29 +246,12 @@ def _answer(comparison: Comparison, folder: Path, as_json: bool) -> None:
     from bakeoff import tables
 
     if as_json:
-        _print_json({**comparison.to_json(), "report": str(folder / "report.html")})
+        print_json({**comparison.to_json(), "report": str(folder / "report.html")})
     else:
         typer.echo(tables.comparison_text(comparison))
         typer.echo(f"\nreport: {folder / 'report.html'}")
     if any(row.failures for row in comparison.rows):
         raise typer.Exit(4)
-
-
-def _print_findings(findings: Any) -> None:
-    """Print findings, one a line."""
-    for finding in findings:
-        typer.echo(f"{finding.severity:8} {finding.code:28} {finding.sentence}")
-    if not findings:
-        typer.echo("nothing found")
-
-
-def _print_json(content: Any) -> None:
-    body = content if isinstance(content, dict) else {"items": content}
-    typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, **body}, indent=1))
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -405,15 +260,12 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app(given)
-    except KeyboardInterrupt:
-        _say("stopped; run the same command again to go on")
-        sys.exit(130)
     except BakeoffError as error:
         if os.environ.get("BAKEOFF_DEBUG"):
             traceback.print_exc()
         if "--json" in given:
-            _print_json({"error": str(error), "type": type(error).__name__, "exit_code": error.exit_code})
-        _say(f"bakeoff: {error}")
+            print_json({"error": str(error), "type": type(error).__name__, "exit_code": error.exit_code})
+        say(f"bakeoff: {error}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(141)

@@ -19,6 +19,7 @@ from bakeoff.engines.local import LocalEngine, share_cores
 from bakeoff.errors import BakeoffError, DataError, Refused, ResourceError, RunError, UsageError
 from bakeoff.evaluate.planner import Design, planner_table, smallest_difference
 from bakeoff.files import digest, read_json, write_json, write_text
+from bakeoff.models import resolve
 from bakeoff.prepare import Prepared, Tell, counter, prepare, silent
 from bakeoff.store import Run, StudyFolder
 from bakeoff.study import Candidate, Study, make_study, to_toml
@@ -83,7 +84,7 @@ def planner_sentence(design: Design, eps: float) -> str:
     better = (
         "more seeds" if design.images >= 1000 else "cross-validation (every image is then a test image) or more images"
     )
-    return f"{words} Smaller ones stay undecided, though {eps:g} points matter to you: consider {better}."
+    return f"{words} Smaller ones stay undecided, but you care from {eps:g} on: consider {better}."
 
 
 def decide(study: Study, prepared: Prepared, folder: StudyFolder, tell: Tell = silent) -> dict[str, Any]:
@@ -212,7 +213,7 @@ def _run(
 ) -> Run:
     """Return one run, not yet begun; its id ends in a hash of all that its numbers depend on."""
     seed, repeat, fold = place
-    spec = candidate.model_dump(mode="json")
+    spec = candidate.model_copy(update={"model": resolve(candidate.model)}).model_dump(mode="json")
     settings = {
         "data": prepared.dataset.fingerprint,
         "split": prepared.splits.hash,
@@ -287,7 +288,10 @@ def judge(path: Path) -> Comparison:
         folds=study.split.folds,
         repeats=study.split.repeats,
         groups=splits.groups,
-        suspects={"leaking images": [id for f in splits.findings if f.code == "leak" for id in f.records]},
+        suspects={
+            "leaking images": [id for f in splits.findings if f.code == "leak" for id in f.records],
+            "flagged labels": task.doubtful([outcomes for _, outcomes in results if outcomes is not None]),
+        },
     )
     comparison = compare(task, question, results)
     write_json(folder.comparison, comparison.to_json())

@@ -89,10 +89,10 @@ class Candidate(_Part):
 class Study(_Part):
     """Data, split, candidates, and how sure one wants to be.
 
-    `seeds` runs of each candidate from `first_seed` on (hold-out; under cross-validation the repeats take their place).  `eps` is the
-    smallest difference that matters, in points.  `metric` None: the task's headline.  `baseline` names the candidate
-    that the others are tested against (None: all pairs).  `size` is the input side in pixels, `resize` how an image
-    becomes square.  `recipe` is what every candidate trains with, less what its own recipe says otherwise.
+    `seeds` runs of each candidate from `first_seed` on; under cross-validation the repeats take their place.  `eps` is
+    the smallest difference that matters, in points.  `metric` None: the task's headline.  `baseline` names the
+    candidate that the others are tested against (None: all pairs).  `size` is the input side in pixels, `resize` how
+    an image becomes square.  `recipe` is what every candidate trains with, less what its own recipe says otherwise.
     `repeat_one` trains one run a second time, to see that it comes out the same.
     """
 

@@ -20,14 +20,14 @@ from bakeoff.data.duplicates import clusters, duplicates, signatures
 from bakeoff.data.sheet import audit_sheet, picture_sheet, show_sheet
 from bakeoff.data.split import Splits
 from bakeoff.doctor import doctor as check_environment
-from bakeoff.errors import UsageError
+from bakeoff.errors import UsageError, nearest
 from bakeoff.evaluate.score import Score
 from bakeoff.evaluate.score import score as score_model
 from bakeoff.files import read_json, replacing, write_json, write_text
 from bakeoff.findings import Finding
-from bakeoff.models import FAMILIES, build, find, trained
+from bakeoff.models import FAMILIES, find, trained
 from bakeoff.models.catalogue import Entry, catalogue
-from bakeoff.models.layers import LayerTable, layer_table
+from bakeoff.models.layers import LayerTable, describe
 from bakeoff.models.spec import ModelSpec
 from bakeoff.predict import Prediction, write_csv, write_jsonl
 from bakeoff.predict import predict as predict_images
@@ -213,9 +213,28 @@ def predict(
     return predict_images(find_model(Path(model)), inputs, batch, device)
 
 
-def score(model: str | Path, data: str | Path, settings: Settings | None = None) -> Score:
-    """Evaluate a trained model (as in predict) on other labelled images: every metric with its interval."""
-    return score_model(find_model(Path(model)), read(data, settings))
+def score(model: str | Path, data: str | Path, part: str | None = None, settings: Settings | None = None) -> Score:
+    """Evaluate a trained model (as in predict) on other labelled images: every metric with its interval.
+
+    `part` (train, val, test) takes only those images of the same data that the model's own run had there.
+    """
+    found, dataset = find_model(Path(model)), read(data, settings)
+    return score_model(found, dataset, None if part is None else part_of(found, dataset, part))
+
+
+def part_of(model: Path, dataset: Dataset, part: str) -> tuple[str, ...]:
+    """Return the ids that a run's split has in a part; UsageError when there is no such run or the data differ."""
+    if part not in ("train", "val", "test"):
+        raise UsageError(f"part must be train, val or test, not {part!r}{nearest(part, ('train', 'val', 'test'))}")
+    study = StudyFolder(model.resolve().parent.parent)
+    stored = study.run(model.name).read()
+    if stored is None or not study.split.exists():
+        raise UsageError(f"{model}: is not a run inside a study folder, so it has no {part} part; leave part out")
+    splits = Splits.from_json(read_json(study.split))
+    splits.check(dataset)
+    chosen = next(split for split in splits.parts if (split.repeat, split.fold) == (stored.repeat, stored.fold))
+    ids: tuple[str, ...] = getattr(chosen, part)
+    return ids
 
 
 def find_model(path: Path) -> Path:
@@ -259,7 +278,7 @@ def models(
     spec = ModelSpec(arch=name or "", weights="none")
     exact = name is not None and any(spec.arch in f.names() for f in FAMILIES if spec.source in (None, f.NAME))
     if exact or spec.source == "python":
-        return layer_table(build(spec, classes, size), size)
+        return describe(spec, classes, size)[0]
     found = catalogue(name, family, licence)
     if name is not None and not found:
         find(spec.arch, spec.source)  # raises with the nearest name

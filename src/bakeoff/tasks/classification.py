@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,9 +73,35 @@ class Classification:
             raise UsageError("a prediction needs the probability of every class to be evaluated; it has only a label")
         return {"truth": np.int64(target.index), "scores": np.array(prediction.scores, np.float32)}
 
+    def doubtful(self, runs: Sequence[Outcomes]) -> tuple[str, ...]:
+        """Return the ids of images whose label the runs of all candidates together contradict."""
+        return doubtful(runs)
+
     def metrics(self, outcomes: Outcomes) -> dict[str, float]:
         """Return every metric of the table; NaN where one is undefined."""
         return {name: metric.function(outcomes) for name, metric in self.table.items()}
+
+
+def doubtful(runs: Sequence[Outcomes]) -> tuple[str, ...]:
+    """Return the ids of images whose label all candidates' runs together contradict, most suspect first.
+
+    Confident learning (Northcutt et al. 2021) on the mean of the runs' out-of-sample probabilities: an image is
+    doubtful when another class than its label reaches that class's own mean confidence, and is the largest to do so.
+    """
+    scores: dict[str, list[NDArray[np.float32]]] = {}
+    labels: dict[str, int] = {}
+    for outcomes in runs:
+        for id, truth, row in zip(outcomes.ids, outcomes.columns["truth"], outcomes.columns["scores"], strict=True):
+            scores.setdefault(id, []).append(row)
+            labels[id] = int(truth)
+    ids = list(labels)
+    truth, mean = np.array([labels[id] for id in ids]), np.array([np.mean(scores[id], axis=0) for id in ids])
+    classes = range(mean.shape[1])
+    confident = np.array([mean[truth == c, c].mean() if (truth == c).any() else np.inf for c in classes])
+    above = np.where(mean >= confident, mean, -1.0)
+    found = np.flatnonzero((above.max(axis=1) > 0) & (above.argmax(axis=1) != truth))
+    margin = above.max(axis=1) - mean[np.arange(len(ids)), truth]
+    return tuple(ids[place] for place in found[np.argsort(-margin[found], kind="stable")])
 
 
 def confusion(outcomes: Outcomes) -> NDArray[np.int64]:

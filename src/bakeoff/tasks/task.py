@@ -78,3 +78,7 @@ class Task(Protocol):
     def metrics(self, outcomes: Outcomes) -> dict[str, float]:
         """Return every metric of the task's table."""
         ...
+
+    def doubtful(self, runs: Sequence[Outcomes]) -> tuple[str, ...]:
+        """Return the ids of images whose label the runs of all candidates together contradict; () where unknown."""
+        ...

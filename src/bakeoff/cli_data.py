@@ -1,0 +1,124 @@
+"""bakeoff data …: look at, check, split and convert labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bakeoff.options import (
+    Data,
+    Folds,
+    Format,
+    GroupFrom,
+    Json,
+    LabelFrom,
+    Quiet,
+    Repeats,
+    Skip,
+    all_settings,
+    data_settings,
+    print_findings,
+    print_json,
+    say,
+    show_progress,
+)
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Look at, check, split and convert labelled images."
+)
+
+
+@app.command("audit")
+def data_audit(
+    data: Data,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write an HTML contact sheet.")] = Path("audit.html"),
+    format: Format = None,
+    label_from: LabelFrom = None,
+    group_from: GroupFrom = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Look for what spoils a comparison: unreadable, duplicate, leaking, rare, odd images.
+
+    Example:  bakeoff data audit photos --group-from 'patient(?P<group>[0-9]+)'
+    """
+    from bakeoff import verbs
+
+    with show_progress(quiet) as progress:
+        found = verbs.audit(
+            data, out, all_settings(None, data_settings(format, label_from, group_from)), progress.count
+        )
+    print_json(found.to_json()) if as_json else print_findings(found.findings)
+    if out is not None:
+        say(f"contact sheet: {out}")
+
+
+@app.command("split")
+def data_split(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The JSON file to write.")] = Path("split.json"),
+    val: Annotated[float | None, typer.Option(help="Share for validation.")] = None,
+    test: Annotated[float | None, typer.Option(help="Share for the test.")] = None,
+    folds: Folds = None,
+    repeats: Repeats = None,
+    seed: Annotated[int | None, typer.Option(help="Another draw.")] = None,
+    given: Annotated[bool, typer.Option(help="Use the splits that the data prescribes, if any.")] = True,
+    format: Format = None,
+    label_from: LabelFrom = None,
+    group_from: GroupFrom = None,
+    skip_unreadable: Skip = False,
+    accept_leaks: Annotated[bool, typer.Option(help="Go on with given splits that share images or groups.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Split images: groups and duplicates kept whole, classes balanced, frozen by fingerprint."""
+    from bakeoff import verbs
+
+    chosen = {
+        "split.val": val,
+        "split.test": test,
+        "split.folds": folds,
+        "split.repeats": repeats,
+        "split.seed": seed,
+        "split.given": given,
+        **data_settings(format, label_from, group_from, skip_unreadable),
+        "data.accept_leaks": accept_leaks or None,
+    }
+    with show_progress(quiet) as progress:
+        splits = verbs.split(data, out, all_settings(None, chosen), progress.count)
+    print_findings(splits.findings)
+    part = splits.parts[0]
+    say(f"{len(splits.parts)} split(s); the first: {len(part.train)} train, {len(part.val)} val, {len(part.test)} test")
+    typer.echo(out)
+
+
+@app.command("show")
+def data_show(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", "-o", help="An .html or .png file.")] = Path("sheet.html"),
+    per_class: Annotated[int, typer.Option(help="Pictures of each class.")] = 8,
+    seed: Annotated[int, typer.Option(help="Another draw.")] = 0,
+    format: Format = None,
+    label_from: LabelFrom = None,
+) -> None:
+    """Write a sheet of pictures with their labels."""
+    from bakeoff import verbs
+
+    typer.echo(verbs.show(data, out, per_class, seed, all_settings(None, data_settings(format, label_from))))
+
+
+@app.command("convert")
+def data_convert(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="The new folder or table.")],
+    to: Annotated[str, typer.Option(help="The format to write: folder, table, idx, voc.")],
+    format: Format = None,
+    label_from: LabelFrom = None,
+    group_from: GroupFrom = None,
+) -> None:
+    """Write labelled images in another format; the originals stay untouched."""
+    from bakeoff import verbs
+
+    dataset = verbs.convert(data, out, to, all_settings(None, data_settings(format, label_from, group_from)))
+    typer.echo(f"{out}: {len(dataset)} images of {len(dataset.classes)} classes as {to}")
