@@ -20,8 +20,9 @@ from scipy.special import expit
 from bakeoff.evaluate import planner
 from bakeoff.evaluate.planner import FINE_TUNED, FROM_SCRATCH, Design, Noise
 from bakeoff.evaluate.resampling import jackknife_blocks, pseudo_values
+from bakeoff.evaluate.selfchecks import halves
 from bakeoff.evaluate.statistics import chance_better, crossed_t, equivalence, holm, image_t, paired_t
-from bakeoff.evaluate.variance import pooled_seed_variance
+from bakeoff.evaluate.variance import pooled_pair_variance, pooled_seed_variance
 from bakeoff.seeds import generator
 
 Scores = NDArray[np.float64]
@@ -289,9 +290,9 @@ def test_metrics_of_the_whole_set_by_pseudo_values() -> None:
 
 
 def cross_validated(
-    world: World, random: np.random.Generator, images: int, repeats: int
+    world: World, random: np.random.Generator, images: int, repeats: int, models: int = 2
 ) -> tuple[list[Scores], Scores]:
-    """Draw out-of-fold tables (R, n) of two equal recipes, and the folds (R, n).
+    """Draw out-of-fold tables (R, n) of equal recipes, and the folds (R, n).
 
     Every training image pulls a model's logits its own way, so overlapping training sets give correlated folds; a
     training set as a whole moves accuracy by 1 point (sd), and so does the seed.
@@ -299,7 +300,7 @@ def cross_validated(
     base = random.normal(0, world.image_sd, images)
     folds = np.array([random.permutation(images) % 5 for _ in range(repeats)])
     tables = []
-    for _model in range(2):
+    for _model in range(models):
         part, pull = random.normal(0, world.model_sd, images), random.normal(0, 1, images)
         shift = np.empty((repeats, images))
         for repeat, fold in np.ndindex(repeats, 5):
@@ -320,3 +321,20 @@ def test_cross_validation_speaks_about_the_procedure(repeats: int) -> None:
     assert rate(paired) <= 5  # conservative by the Nadeau-Bengio factor
     if repeats == 3:
         assert rate(over_folds) > 15  # canary: a t over 15 folds
+
+
+def test_cross_validation_keeps_the_family() -> None:
+    world, families = World(H, 1.0), []
+    for r in range(REPLICATES):
+        tables, _ = cross_validated(world, generator(r, "fold family"), 300, 3, models=4)
+        pooled = pooled_pair_variance(tables)
+        families.append(min(holm([paired_t(a, b, 5, pooled=pooled).p for a, b in combinations(tables, 2)])) < 0.05)
+    assert rate(families) <= 6.5
+
+
+def test_halves_of_one_recipe_rarely_differ() -> None:
+    world, alarms = World(L, 1.0), []
+    for r in range(REPLICATES):
+        (table,) = world.draw(generator(r, "halves"), 500, (5,))
+        alarms.append(halves(table, np.arange(500)).p < 0.01)
+    assert rate(alarms) <= 2.5

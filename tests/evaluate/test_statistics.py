@@ -36,7 +36,7 @@ from bakeoff.evaluate.statistics import (
     one_sample_t,
     paired_t,
 )
-from bakeoff.evaluate.variance import SeedVariance, pooled_seed_variance, seed_variance
+from bakeoff.evaluate.variance import SeedVariance, pooled_pair_variance, pooled_seed_variance, seed_variance
 from bakeoff.seeds import generator
 
 Scores = NDArray[np.float64]
@@ -148,6 +148,20 @@ def test_cross_validation_widens_by_nadeau_and_bengio() -> None:
     assert found.se == pytest.approx(plain.se * (1 / 3 + 5 / 4) ** 0.5)
     rows = paired_t(a, b, folds=5)  # rows are paired: the component is that of the row differences
     assert rows.v_seed == pytest.approx(seed_variance(a - b).component / 3 * (1 / 3 + 5 / 4))
+
+
+def test_paired_rows_pool_the_interaction_of_rows_and_models() -> None:
+    models = [scores(3, 500, key) for key in range(4)]
+    pooled = pooled_pair_variance(models)
+    assert pooled is not None
+    means = np.array([y.mean(axis=1) for y in models])
+    centred = means - means.mean(axis=0) - means.mean(axis=1, keepdims=True) + means.mean()
+    assert pooled.total == pytest.approx(2 * (centred**2).sum() / 6)  # 2 x the interaction's mean square
+    assert pooled.df == (4 - 1) * (3 - 1)
+    found, own = paired_t(models[0], models[1], 5, pooled=pooled), paired_t(models[0], models[1], 5)
+    assert found.df > own.df
+    assert pooled_pair_variance(models[:2]) is None
+    assert pooled_pair_variance([*models[:2], models[2][:2]]) is None  # not the same repeats
 
 
 @pytest.mark.parametrize("images", [40, 150])  # leave-one-out; blocks of several images

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from bakeoff.evaluate.statistics import Result
 from bakeoff.evaluate.variance import Scores
 
 POCOCK = {1: 0.05, 2: 0.0294, 3: 0.0221, 4: 0.0182, 5: 0.0158}  # level at each look for 5 % in all (Pocock 1977)
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 MOST_SEEDS = 50  # no study is advised to train more seeds than this
-MOST_IMAGES = 10_000_000
+MOST_TIMES_IMAGES = 100  # nor to label more than so many times its test images
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,16 @@ def planner_table(
 @lru_cache(maxsize=4096)
 def noncentrality(df: float, level: float = 0.05, power: float = 0.8) -> float:
     """Return the true difference, in standard errors, that a two-sided t test at `level` finds with this power."""
-    critical = float(stats.t.isf(level / 2, df))
+    # scipy's non-central t fails for few df, so its power is integrated over the chi-square of the standard error.
+    ratios = float(stats.t.isf(level / 2, df)) * np.sqrt(stats.chi2.ppf((NODES + 1) / 2, df) / df)
 
     def missing(shift: float) -> float:
-        return float(stats.nct.sf(critical, df, shift)) - power
+        return float(WEIGHTS @ special.ndtr(shift - ratios)) / 2 - power
 
-    # Above the bracket scipy's nct returns NaN for few df; at its upper end the power is far above 0.9.
-    return float(optimize.brentq(missing, 0.0, 2 * critical + 3, xtol=1e-6))
+    end = 4.0
+    while missing(end) < 0:
+        end *= 2
+    return float(optimize.brentq(missing, 0.0, end, xtol=1e-6))
 
 
 def detectable(result: Result, power: float = 0.8) -> float:
@@ -114,24 +118,29 @@ def detectable(result: Result, power: float = 0.8) -> float:
 
 
 def next_step(a: Scores, b: Scores, result: Result, target: float) -> Step:
-    """Return how many seeds, or how many test images, would each alone bring the findable gap down to `target`.
+    """Return how many seeds, or how many test images (or groups), each alone bring the findable gap to `target`.
 
     a and b are the score tables (S, n) behind `result`.  The images' part of the variance splits into what more seeds
-    reduce (the residual of a run) and what they do not.
+    reduce (the residual of a run) and what they do not; the degrees of freedom grow with both.
     """
     seeds, images = min(len(a), len(b)), result.groups
-    residual = min(result.v_img, _residual_share(a, b) * result.v_img) if seeds > 1 else 0.0
-    needed = (target / noncentrality(60.0, result.level)) ** 2
+    residual = _residual_share(a, b) * result.v_img
+    whole = result.v_img + result.v_seed
+    loose = max(0.0, whole**2 / result.df - result.v_img**2 / (images - 1))  # the seeds' part of Satterthwaite's sum
 
-    def variance(more_seeds: int, more_images: int) -> float:
-        image_part = (result.v_img - residual) + residual * seeds / more_seeds
-        return image_part * images / more_images + result.v_seed * seeds / more_seeds
+    def gap(more_seeds: int, more_images: int) -> float:
+        v_img = (result.v_img - residual + residual * seeds / more_seeds) * images / more_images
+        variance = v_img + result.v_seed * seeds / more_seeds
+        spread = v_img**2 / (more_images - 1)
+        if more_seeds > 1 and seeds > 1:
+            spread += loose * (seeds / more_seeds) ** 2 * (seeds - 1) / (more_seeds - 1)
+        return math.sqrt(variance) * noncentrality(round(variance**2 / spread, 3), result.level)
 
-    enough_seeds = next((s for s in range(seeds, MOST_SEEDS + 1) if variance(s, images) <= needed), None)
-    left = needed - result.v_seed
-    enough_images = math.ceil(images * result.v_img / left) if left > 0 else None
-    if enough_images is not None and enough_images > MOST_IMAGES:
-        enough_images = None
+    if result.se == 0:
+        return Step(seeds, images)
+    enough_seeds = next((s for s in range(seeds, MOST_SEEDS + 1) if gap(s, images) <= target), None)
+    sizes = (round(images * 1.05**k) for k in range(math.ceil(math.log(MOST_TIMES_IMAGES, 1.05)) + 1))
+    enough_images = next((n for n in sizes if gap(seeds, n) <= target), None)
     return Step(enough_seeds, enough_images)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -100,6 +101,26 @@ def pooled_seed_variance(
     df = sum(part.df for part in parts)
     signed = sum(part.signed * part.df for part in parts) / df
     return SeedVariance(signed, sum(part.total * part.df for part in parts) / df, df)
+
+
+def pooled_pair_variance(
+    models: Sequence[ArrayLike], groups: ArrayLike | None = None, level: float = 0.01
+) -> SeedVariance | None:
+    """Pool the component of row differences over all pairs of 3 or more models whose rows (R >= 2) are paired.
+
+    The mean over pairs of the signed components: the rows x models interaction, with (M-1)(R-1) degrees of freedom.
+    None where pooled_seed_variance() would say so, by Levene's test on the row means less the row.
+    """
+    scores = [checked(y) for y in models]
+    if len(scores) < 3 or len({y.shape for y in scores}) > 1 or len(scores[0]) < 2:
+        return None
+    means = np.array([y.mean(axis=1) for y in scores])
+    if _levene(list(means - means.mean(axis=0))) < level:
+        return None
+    codes = group_codes(groups, scores[0].shape[1])
+    parts = [seed_variance(a - b, codes) for a, b in combinations(scores, 2)]
+    df = (len(scores) - 1) * (len(scores[0]) - 1)
+    return SeedVariance(float(np.mean([p.signed for p in parts])), float(np.mean([p.total for p in parts])), df)
 
 
 def _levene(means: Sequence[Scores]) -> float:
