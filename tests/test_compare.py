@@ -68,10 +68,11 @@ class Plan:
         """Draw the runs."""
         found: Results = []
         for name, skill in self.skill.items():
-            spec = {"name": name, "model": {"arch": name, "weights": "none"}, "recipe": {"epochs": 3}}
+            spec: dict[str, Any] = {"name": name, "model": {"arch": name, "weights": "none"}, "recipe": {"epochs": 3}}
             spec |= self.spec.get(name, {})
             for seed, repeat, fold in self.places():
                 facts = {"parameters": 1000, "seconds": 1.5 * seed, "weights_hash": f"{name}-{seed}-{repeat}-{fold}"}
+                facts |= {"pretraining": "ImageNet" if spec["model"]["weights"] == "pretrained" else "none"}
                 settings = {"data": "d0", "split": "s0", "size": 32, "precision": "fp32"}
                 run = Run(f"{name}-s{seed}r{repeat}f{fold}", name, seed, repeat, fold, "done", spec, settings, facts)
                 found.append((run, self.outcomes(name, skill, (seed, repeat, fold))))
@@ -181,7 +182,11 @@ def test_estimates_of_all_metrics_and_the_candidate_that_leads() -> None:
     assert ant.metrics["balanced"].value == pytest.approx(np.mean([balanced(o) for o in runs]))
     assert ant.metrics["log_loss"].value == pytest.approx(np.mean([error(o).mean() for o in runs]))
     assert ant.seed_sd == pytest.approx(np.std([hits(o).mean() for o in runs], ddof=1))
-    assert ant.facts == {"parameters": 1000, "seconds": 3.75}  # medians; hashes of single runs are no fact
+    assert ant.facts == {
+        "parameters": 1000,
+        "seconds": 3.75,
+        "pretraining": "none",
+    }  # medians; hashes of single runs are no fact
     assert ant.metrics["undefined"].value is None
     for name in ("accuracy", "balanced", "log_loss"):
         estimate = ant.metrics[name]
@@ -362,7 +367,7 @@ def test_the_ledger_lists_what_was_equal_and_what_was_declared() -> None:
     assert ledger["recipe.epochs"].status == "equal"
     assert ledger["model.arch"].values == {"ant": "ant", "bee": "bee"}
     assert "picks the checkpoint" in ledger["recipe.checkpoint"].note
-    assert ledger["start"].values == {"ant": "from scratch", "bee": "pretrained"}
+    assert ledger["start"].values == {"ant": "from scratch", "bee": "pretrained (ImageNet)"}
     assert "bee learned from other data before, ant did not" in ledger["start"].note
     assert ledger["parameters"].status == "equal"
 

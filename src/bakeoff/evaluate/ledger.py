@@ -134,6 +134,7 @@ def _origin(specs: Mapping[str, Mapping[str, Any]], candidates: Mapping[str, Con
     for name, spec in specs.items():
         weights = str(spec.get("model", {}).get("weights") or "none")
         pretraining = candidates[name].facts.get("pretraining")
+        pretraining = None if pretraining == "none" else pretraining
         source = pretraining or (weights if weights not in ("none", "pretrained") else "")
         scratch = weights == "none" and not pretraining
         values[name] = "from scratch" if scratch else f"pretrained ({source})" if source else "pretrained"
