@@ -122,6 +122,14 @@ def test_a_frozen_backbone_keeps_its_weights_and_its_batch_norm(feed: Feed) -> N
     assert moved == {name for name, part in parts.items() if part == "head"}
 
 
+def test_frozen_statistics_stay_while_everything_learns(feed: Feed) -> None:
+    state = make_state(norm_statistics="frozen")
+    before = {name: tensor.clone() for name, tensor in state.network.body.state_dict().items()}
+    list(train(state, TASK, feed))
+    moved = {name for name, tensor in state.network.body.state_dict().items() if not torch.equal(before[name], tensor)}
+    assert moved == {name for name, _ in state.network.body.named_parameters()}
+
+
 def test_the_average_is_what_is_validated_and_handed_over(feed: Feed) -> None:
     state = make_state(ema=0.5)
     judged: list[Network] = []

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bakeoff.data.dataset import Dataset
 from bakeoff.data.decode import Resize, read_image, resize
 from bakeoff.files import read_json, replacing, write_json
+
 Counter = Callable[[int, int], None]  # told how many of how many images are done
 
 

@@ -182,7 +182,7 @@ def train(state: State, task: Task, feed: Feed, validate: Validate | None = None
             if moment.stage != stage:
                 stage = moment.stage
                 chosen = recipe.stages[stage]
-                apply_stage(state.network, chosen)
+                apply_stage(state.network, chosen, recipe.norm_statistics == "frozen")
                 if state.step == schedule.begins(stage):
                     yield StageStarted(state.epoch, state.step, stage, chosen.layers, chosen.rate)
             batch = batch.to(conditions.device, conditions.channels_last)

@@ -36,7 +36,9 @@ class Recipe(BaseModel):
     validated and handed over.  `early_stop` is the number of epochs without a better validation headline.
     `mixup` and `cutmix` are the alpha of the Beta distribution (0: off).  `class_weights` weighs the loss by inverse
     class frequency, `balanced` draws every class equally often.  `clip` is the largest gradient norm.  `frozen` names
-    layers that no stage trains on purpose.  `label_noise` is the share of training labels that are shuffled among
+    layers that no stage trains on purpose.  `norm_statistics` "frozen" keeps the batch-norm means and variances that the
+    weights came with: batches of a few images estimate them badly, so pretrained networks on little data gain by it.
+    `label_noise` is the share of training labels that are shuffled among
     themselves: a planted handicap, to see what wrong labels cost.
     """
 
@@ -57,6 +59,7 @@ class Recipe(BaseModel):
     ema: float | None = Field(None, gt=0, lt=1)
     early_stop: int | None = Field(None, ge=1)
     checkpoint: Literal["last", "best"] = "last"
+    norm_statistics: Literal["batch", "frozen"] = "batch"
     frozen: Literal["none", "head", "backbone"] = "none"
     stages: tuple[Stage, ...] = (Stage(warmup=0.1),)
 

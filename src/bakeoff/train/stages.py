@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bakeoff.models.spec import Network
 from bakeoff.train.recipe import Recipe, Stage
@@ -78,13 +79,18 @@ def part_of(network: Network) -> dict[str, Part]:
     return {name: "head" if name in head else "backbone" for name, _ in network.body.named_parameters()}
 
 
-def apply_stage(network: Network, stage: Stage) -> None:
-    """Set train mode and requires_grad for a stage; a module whose parameters are all frozen runs in eval mode."""
+def apply_stage(network: Network, stage: Stage, keep_statistics: bool = False) -> None:
+    """Set train mode and requires_grad for a stage; a module whose parameters are all frozen runs in eval mode.
+
+    With `keep_statistics` batch norms run in eval mode too: they learn scale and shift, and use the stored statistics.
+    """
     parts = part_of(network)
     network.train()
     for name, parameter in network.body.named_parameters():
         parameter.requires_grad_(stage.layers in ("all", parts[name]))
     for module in network.body.modules():
+        if keep_statistics and isinstance(module, _BatchNorm):
+            module.eval()
         _rest(module)
 
 
