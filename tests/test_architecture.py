@@ -23,8 +23,10 @@ RANKS = {
     **dict.fromkeys(["compare", "prepare", "execute", "timing"], 6),
     **dict.fromkeys(["contest", "report", "doctor", "tables"], 7),
     **dict.fromkeys(["verbs", "serve", "progress"], 8),
-    **dict.fromkeys(["cli", "__init__"], 9),
-    "__main__": 10,
+    **dict.fromkeys(["options", "__init__"], 9),
+    "cli_data": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 HEAVY = {"torch", "torchvision", "timm", "scipy", "sklearn", "matplotlib", "cv2"}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "factory", "registry", "misc"}
