@@ -22,7 +22,7 @@ from bakeoff.data.load import Batch
 from bakeoff.errors import UsageError
 from bakeoff.tasks import TASKS
 from bakeoff.tasks.calibration import calibration_error, reliability_bins
-from bakeoff.tasks.classification import METRICS, Classification, confusion, per_class, reliability
+from bakeoff.tasks.classification import METRICS, Classification, confusion, doubtful, per_class, reliability
 from bakeoff.tasks.task import Outcomes, Task
 
 
@@ -287,3 +287,20 @@ def test_task_is_listed_under_its_name(name: str) -> None:
 def test_metrics_do_not_wait_for_torch() -> None:
     code = "import sys, bakeoff.tasks; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_labels_that_all_candidates_contradict_are_doubtful() -> None:
+    draws = np.random.default_rng(0)
+    truth = np.arange(60) % 3
+    ids, wrong = tuple(f"i{place:02}" for place in range(60)), [4, 17]
+
+    def run() -> Outcomes:
+        seen = truth.copy()
+        seen[wrong] = (seen[wrong] + 1) % 3  # what the pictures show
+        scores = np.full((60, 3), 0.1) + draws.uniform(0, 0.05, (60, 3))
+        scores[np.arange(60), seen] += 0.7
+        return Outcomes(ids, ("a", "b", "c"), {"truth": truth, "scores": (scores / scores.sum(1, keepdims=True))})
+
+    assert sorted(doubtful([run(), run()])) == ["i04", "i17"]
+    sure = Outcomes(ids, ("a", "b", "c"), {"truth": truth, "scores": np.eye(3)[truth]})
+    assert doubtful([sure]) == ()
