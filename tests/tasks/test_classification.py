@@ -299,6 +299,7 @@ def test_labels_that_all_candidates_contradict_are_doubtful() -> None:
         seen[wrong] = (seen[wrong] + 1) % 3  # what the pictures show
         scores = np.full((60, 3), 0.1) + draws.uniform(0, 0.05, (60, 3))
         scores[np.arange(60), seen] += 0.7
+        scores[wrong, seen[wrong]] += 0.2
         return Outcomes(ids, ("a", "b", "c"), {"truth": truth, "scores": (scores / scores.sum(1, keepdims=True))})
 
     assert sorted(doubtful([run(), run()])) == ["i04", "i17"]
