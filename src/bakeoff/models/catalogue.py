@@ -11,7 +11,7 @@ from bakeoff.errors import UsageError, nearest
 from bakeoff.models import FAMILIES, find, from_timm, from_torchvision
 from bakeoff.models.spec import Card
 
-COUNTS = "timm_parameters.tsv"  # written by benchmarks/count_parameters.py
+COUNTS = "timm_parameters.tsv"  # written by scripts/count_parameters.py
 
 
 @dataclass(frozen=True)

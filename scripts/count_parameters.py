@@ -1,7 +1,7 @@
 """Count the parameters of every timm architecture and write the table that `bakeoff models` lists from.
 
 Nothing is computed or downloaded: networks are built on torch's meta device.  Run again when timm's version changes:
-    python benchmarks/count_parameters.py
+    python scripts/count_parameters.py
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TABLE = Path(__file__).parents[1] / "src" / "bakeoff" / "models" / "timm_paramet
 
 def main() -> None:
     """Build each architecture as timm does by default (1,000 classes for most) and count."""
-    lines = [f"# timm {timm.__version__}: architecture, parameters (by benchmarks/count_parameters.py)"]
+    lines = [f"# timm {timm.__version__}: architecture, parameters (by scripts/count_parameters.py)"]
     for name in timm.list_models():
         with torch.device("meta"):
             lines.append(f"{name}\t{parameters(timm.create_model(name))}")
