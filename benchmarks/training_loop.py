@@ -1,5 +1,7 @@
-"""What bakeoff's loop costs over a bare loop: an epoch with tickets, cache, augmentation and facts against forward,
-backward and step on batches that are in memory already.  Both in turn in one process; medians and their ratio.
+"""What bakeoff's loop costs over a bare loop.
+
+An epoch with tickets, cache, augmentation and facts against forward, backward and step on batches that are in memory
+already; both in turn in one process; medians and the median ratio.
 
     python benchmarks/training_loop.py [rounds]
 """
@@ -81,7 +83,7 @@ def main() -> None:
             pairs = [(bare(arch, resident, size), whole(arch, feed, size)) for _ in range(rounds + 1)][1:]
             plain, looped = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
             ratio = statistics.median(loop / base for base, loop in pairs)
-            print(f"{arch:24} {size:4} {augment:>9} {plain:8.3f} {looped:8.3f} {ratio:10.2f}")
+            print(f"{arch:24} {size:4} {augment:>9} {plain:8.3f} {looped:8.3f} {ratio:6.2f}")
 
 
 if __name__ == "__main__":
