@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -86,13 +86,18 @@ def comparison_text(comparison: Comparison) -> str:
     rows = []
     for row in comparison.rows:
         value = cells(metric, row.metrics.get(comparison.metric, Estimate(None)))
-        cost = [f"{row.facts.get('parameters', 0) / 1e6:.2f} M", f"{row.facts.get('seconds', 0):.0f} s"]
-        rows.append([row.candidate, *value, str(row.runs), *cost, f"{row.facts.get('latency_ms', 0):.2f} ms"])
+        rows.append([row.candidate, *value, str(row.runs), *_costs(row.facts)])
     header = ["candidate", metric.title.lower(), "95 % interval", "runs", "parameters", "training", "per image"]
     body = columns(header, rows, right=[1, 3, 4, 5, 6])
     failures = [f"{row.candidate}: {failure}" for row in comparison.rows for failure in row.failures]
     warnings = [f"{f.severity}: {f.sentence}" for f in comparison.findings if f.severity != "info"]
     return "\n".join([comparison.verdict, "", body, "", *failures, *warnings, comparison.next_step]).rstrip()
+
+
+def _costs(facts: Mapping[str, Any]) -> list[str]:
+    """Show parameters, training time and latency; a dash for what no finished run has measured."""
+    shapes = (("parameters", 1e-6, "{:.2f} M"), ("seconds", 1, "{:.0f} s"), ("latency_ms", 1, "{:.2f} ms"))
+    return [form.format(facts[key] * unit) if facts.get(key) is not None else "-" for key, unit, form in shapes]
 
 
 def cells(metric: Metric, found: Estimate | Interval) -> list[str]:

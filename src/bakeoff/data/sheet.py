@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from bakeoff.data.audit import CHECKS, Audit
 from bakeoff.data.dataset import Dataset, Record
 from bakeoff.data.decode import read_image
-from bakeoff.errors import UnreadableImage
+from bakeoff.errors import UnreadableImage, UsageError
 from bakeoff.findings import Severity, printable
 from bakeoff.seeds import generator
 
@@ -92,6 +92,8 @@ def show_sheet(dataset: Dataset, per_class: int = 8, seed: int = 0) -> str:
 
 def draw_per_class(dataset: Dataset, per_class: int, seed: int) -> dict[str, tuple[str, ...]]:
     """Return up to `per_class` ids of each of the first 100 classes, a function of the ids and the seed."""
+    if per_class < 1:
+        raise UsageError(f"a sheet needs at least 1 picture of each class, not {per_class}")
     ids: dict[str, list[str]] = {name: [] for name in dataset.classes[:CLASSES]}
     for record in dataset.records:
         name = dataset.classes[record.target.index]

@@ -46,7 +46,7 @@ def catalogue(
         for member in FAMILIES
         if family in (None, member.NAME)
         for name in member.names()
-        if _matches(name, pattern)
+        if _matches(name, pattern) or _matches(f"{member.NAME}:{name}", pattern)
     ]
     return [
         found

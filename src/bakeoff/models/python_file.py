@@ -74,10 +74,13 @@ def _call(spec: ModelSpec, classes: int, size: int) -> nn.Module:
     if not callable(function):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise UsageError(f"{path} has no function {name!r}{nearest(name, known)}")
+    given = {"classes": classes, "size": size, **spec.options}
     try:
-        body = function(classes=classes, size=size, **spec.options)
+        body = function(**given)
     except Exception as error:
-        raise UsageError(f"{path}: {name}() raised {_told(error, path)}") from error
+        told = _told(error, path)
+        call = "" if " (line " in told else f"; it is called as {name}({', '.join(f'{k}=...' for k in given)})"
+        raise UsageError(f"{path}: {name}() raised {told}{call}") from error
     if not isinstance(body, nn.Module):
         raise UsageError(f"{path}: {name}() returned {type(body).__name__}; expected a torch.nn.Module")
     return body

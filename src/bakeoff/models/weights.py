@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bakeoff.errors import DataError, ResourceError, WeightsMismatch
+from bakeoff.errors import DataError, ResourceError, WeightsMismatch, nearest
 from bakeoff.models.groups import within
 from bakeoff.models.spec import Card
 
@@ -43,7 +43,9 @@ def load_file(body: nn.Module, path: str | Path, head: Sequence[str], adapt: Ada
 def read(path: Path) -> tuple[State, dict[str, str]]:
     """Return the tensors of a .safetensors, .pth or .pt file, and safetensors' metadata; no pickled code is run."""
     if not path.is_file():
-        raise DataError(f"{path}: there is no such weights file")
+        beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = nearest(path.name, ("none", "pretrained", *beside))
+        raise DataError(f"{path}: there is no such weights file{hint}")
     try:
         return _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
     except (OSError, RuntimeError, EOFError, ValueError) as error:

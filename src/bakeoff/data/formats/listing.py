@@ -76,11 +76,19 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], listing
             for entry in entries:
                 if is_clutter(entry.name):
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here), listing)
                 elif is_image(entry.name):
                     listing.images.append(prefix + entry.name)
                 else:
                     listing.ignored[os.path.splitext(entry.name)[1].lower()] += 1
     except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror}") from None
+        raise DataError(f"{folder}: cannot be listed: {error.strerror}; make it readable, or move it away") from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether an entry leads to a folder; a link that leads to itself does not, and is named when it is read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

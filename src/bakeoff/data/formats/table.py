@@ -72,6 +72,12 @@ def read(path: Path, options: Options) -> Dataset:
 def write(dataset: Dataset, path: Path) -> None:
     """Write a new folder with images/ and dataset.csv; `path` may also name the .csv or .parquet file in it."""
     file = path if path.suffix.lower() in SUFFIXES else path / "dataset.csv"
+    if file == path and file.parent.is_dir() and any(file.parent.iterdir()):
+        example = file.with_suffix("") / file.name
+        raise UsageError(
+            f"{path}: a table is written with its images beside it, and the folder {file.parent} is not empty; "
+            f"name a new folder, {file.with_suffix('')}, or a file in one, {example}"
+        )
     with new_folder(file.parent) as root:
         chosen = places(dataset, lambda _: "images")
         for record in dataset.records:

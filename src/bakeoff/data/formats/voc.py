@@ -19,7 +19,7 @@ from bakeoff.data.decode import measure
 from bakeoff.data.formats.listing import folders_in, is_image, names_in
 from bakeoff.data.formats.rows import UNLABELLED, Options, Row, assemble, class_name, examples, split_name
 from bakeoff.data.formats.target import new_folder, places, put
-from bakeoff.errors import DataError
+from bakeoff.errors import DataError, UnreadableImage
 
 NAME = "voc"
 EXPECTS = "images with Pascal VOC .xml files beside them, or JPEGImages/, Annotations/ and ImageSets/Main/"
@@ -104,7 +104,11 @@ def write(dataset: Dataset, path: Path) -> None:
         for record in dataset.records:
             image = root / chosen[record.id]
             put(dataset, record, image)
-            tree = _tree(image, dataset.classes[record.target.index], record.group)
+            try:
+                size = measure(image)
+            except UnreadableImage as error:
+                raise UnreadableImage(dataset.path(record), error.reason) from None
+            tree = _tree(image.name, size, dataset.classes[record.target.index], record.group)
             tree.write(root / "Annotations" / f"{image.stem}.xml", encoding="utf-8")
         for split in splits - {None}:
             stems = [Path(chosen[record.id]).stem for record in dataset.records if record.split == split]
@@ -244,14 +248,14 @@ def _note(rows: list[Row]) -> list[str]:
     return several + none
 
 
-def _tree(image: Path, label: str, group: str | None) -> ElementTree.ElementTree:
+def _tree(name: str, size: tuple[int, int], label: str, group: str | None) -> ElementTree.ElementTree:
     """Return the annotation of an image with one box around all of it: 1-based, inclusive."""
-    for text in (label, group or "", image.name):
+    for text in (label, group or "", name):
         if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", text):
             raise DataError(f"{text!r} has characters that XML cannot hold; write folders instead")
-    width, height = measure(image)
+    width, height = size
     root = ElementTree.Element("annotation")
-    ElementTree.SubElement(root, "filename").text = image.name
+    ElementTree.SubElement(root, "filename").text = name
     if group is not None:
         ElementTree.SubElement(root, "group").text = group
     _add(ElementTree.SubElement(root, "size"), {"width": width, "height": height, "depth": 3})

@@ -1,0 +1,98 @@
+"""What a first-time user meets: odd requests get a sentence that says what to do instead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bakeoff.data import formats
+from bakeoff.data.dataset import Dataset
+from bakeoff.data.decode import decode
+from bakeoff.data.sheet import show_sheet
+from bakeoff.errors import BakeoffError, DataError, UnreadableImage, UsageError
+from bakeoff.models import build
+from bakeoff.models.catalogue import catalogue
+from bakeoff.models.spec import ModelSpec
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Return a folder with two noisy pictures of each of two classes."""
+    draws = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(2):
+            pixels = draws.integers(0, 255, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def read(folder: Path) -> Dataset:
+    """Read class folders."""
+    return formats.read(folder, "folder")
+
+
+def no_pictures(photos: Path) -> object:
+    """Ask for a sheet without pictures."""
+    return show_sheet(read(photos), per_class=0)
+
+
+def table_among_files(photos: Path) -> object:
+    """Ask for a table in a folder that holds other things."""
+    formats.write(read(photos), photos.parent / "labels.csv", "table")
+    return None
+
+
+def mistyped_weights(photos: Path) -> object:
+    """Mistype 'pretrained'."""
+    return build(ModelSpec(arch="small:cnn", weights="pretraind"), 2, 16)
+
+
+def function_without_size(photos: Path) -> object:
+    """Name a function that does not take what it is given."""
+    (photos / "net.py").write_text("def net(classes):\n    return None\n")
+    return build(ModelSpec(arch=f"python:{photos / 'net.py'}:net", weights="none"), 2, 16)
+
+
+ODD: list[tuple[Callable[[Path], object], type[BakeoffError], str]] = [
+    (no_pictures, UsageError, "at least 1 picture"),  # nothing to see
+    (table_among_files, UsageError, r"name a new folder, .*labels"),  # not "the folder . is not empty"
+    (mistyped_weights, DataError, "did you mean pretrained"),  # taken for a file
+    (function_without_size, UsageError, r"called as net\(classes=..., size=...\)"),  # a wrong signature
+]
+
+
+@pytest.mark.parametrize(("ask", "error", "words"), ODD)
+def test_odd_requests_say_what_to_do(
+    photos: Path, ask: Callable[[Path], object], error: type[BakeoffError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        ask(photos)
+
+
+def test_a_damaged_image_is_named_where_it_lies_not_where_it_would_go(photos: Path, tmp_path: Path) -> None:
+    (photos / "dog" / "1.png").write_bytes(b"no image")
+    with pytest.raises(UnreadableImage) as caught:
+        formats.write(read(photos), tmp_path / "voc", "voc")
+    assert caught.value.path == photos / "dog" / "1.png"
+    assert not (tmp_path / "voc").exists()
+
+
+def test_links_that_lead_nowhere_are_named_as_images(photos: Path) -> None:
+    os.symlink("itself.png", photos / "cat" / "itself.png")
+    os.symlink("gone.png", photos / "cat" / "dead.png")
+    dataset = read(photos)
+    assert {"cat/itself.png", "cat/dead.png"} <= set(dataset.index)
+    for name in ("itself.png", "dead.png"):
+        with pytest.raises(UnreadableImage, match=name):
+            decode(photos / "cat" / name)
+
+
+def test_a_list_can_be_asked_for_by_its_source() -> None:
+    assert [entry.name for entry in catalogue("small:")] == ["cnn", "mlp", "resnet", "vit"]
+    assert {"cnn", "mlp"} <= {entry.name for entry in catalogue("small") if entry.family == "small"}
