@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from bakeoff.data import formats
 from bakeoff.data.dataset import Dataset
@@ -18,6 +21,12 @@ from bakeoff.errors import BakeoffError, DataError, UnreadableImage, UsageError
 from bakeoff.models import build
 from bakeoff.models.catalogue import catalogue
 from bakeoff.models.spec import ModelSpec
+from bakeoff.prepare import prepare
+from bakeoff.progress import Progress
+from bakeoff.settings import set_value
+from bakeoff.store import StudyFolder
+from bakeoff.study import Study
+from bakeoff.verbs import find_study, init, run, write_predictions
 
 
 @pytest.fixture
@@ -96,3 +105,44 @@ def test_links_that_lead_nowhere_are_named_as_images(photos: Path) -> None:
 def test_a_list_can_be_asked_for_by_its_source() -> None:
     assert [entry.name for entry in catalogue("small:")] == ["cnn", "mlp", "resnet", "vit"]
     assert {"cnn", "mlp"} <= {entry.name for entry in catalogue("small") if entry.family == "small"}
+
+
+def test_a_stage_that_is_not_there_is_not_made_up_from_half_its_fields() -> None:
+    content: dict[str, Any] = {"recipe": {"epochs": 3}}
+    with pytest.raises(UsageError, match=r"recipe.stages=\[\{ rate"):
+        set_value(content, "recipe.stages.0.rate", 0.1)
+    content["recipe"]["stages"] = [{"rate": 1.0}]
+    set_value(content, "recipe.stages.0.rate", 0.1)
+    assert content["recipe"]["stages"] == [{"rate": 0.1}]
+
+
+def test_an_unknown_model_leaves_no_study_behind(photos: Path, tmp_path: Path) -> None:
+    for verb in (run, init):
+        with pytest.raises(UsageError, match="did you mean cnn"):
+            verb(photos, tmp_path / "study", models=["small:cmn"])
+    assert not (tmp_path / "study").exists()
+
+
+def test_one_model_may_be_named_without_a_list(photos: Path) -> None:
+    study, _ = find_study(photos, None, "small:cnn", {})
+    assert [candidate.name for candidate in study.candidates] == ["cnn"]
+
+
+def test_predictions_are_not_written_under_a_name_that_says_something_else(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.csv or \.jsonl"):
+        write_predictions(tmp_path, ["x.png"], tmp_path / "labels.xlsx", (64, "auto"), False)
+
+
+def test_the_audit_speaks_before_anything_trains(photos: Path, tmp_path: Path) -> None:
+    for number in range(8):
+        (photos / "dog" / f"copy{number}.png").write_bytes((photos / "dog" / "0.png").read_bytes())
+        Image.effect_noise((20, 20), 50 + number).convert("RGB").save(photos / "cat" / f"more{number}.png")
+    heard: list[dict[str, Any]] = []
+    spec = Study.model_validate({"data": {"path": str(photos)}, "candidates": ["small:cnn"], "split": {"folds": 2}})
+    prepare(spec, StudyFolder(tmp_path / "study"), lambda _run, fact: heard.append(fact))
+    assert "duplicate" in [fact["code"] for fact in heard if fact["kind"] == "finding"]
+    stream = StringIO()
+    with Progress(mode="lines", console=Console(file=stream)) as progress:
+        for fact in heard:
+            progress.tell("", fact)
+    assert "warning: equal pixels" in stream.getvalue()

@@ -46,6 +46,8 @@ def prepare(study: Study, folder: StudyFolder, tell: Tell = silent) -> Prepared:
     dataset = without_unreadable(dataset, measured.unreadable, spec.skip_unreadable)
     splits = split(study.split, dataset, clusters(dataset, duplicates(measured)), spec.accept_leaks)
     found = audit(dataset, splits, study.size, measured)
+    for finding in found.findings:
+        tell("", {"kind": "finding", **finding.to_json()})
     write_json(folder.data, dataset.to_json())
     write_json(folder.split, splits.to_json())
     write_json(folder.audit, {**found.to_json(), "key": key})

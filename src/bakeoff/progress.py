@@ -160,6 +160,8 @@ class Progress:
                 self._say(fact["name"], aside=True)
             case "count":
                 self._count = (fact["done"], fact["total"])
+            case "finding" if fact["severity"] != "info":
+                self._say(f"{fact['severity']}: {fact['sentence']}")
             case "planner":
                 self._say(fact["sentence"])
             case "plan":

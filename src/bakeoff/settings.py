@@ -21,6 +21,9 @@ def set_value(content: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     place: Any = content
     for key in parents:
+        if isinstance(place, dict) and key.isdigit():
+            whole = path.partition(f".{key}.")[0]
+            raise UsageError(f"{path}: there is no list {whole} yet; give it whole: {whole}=[{{ {last} = ... }}]")
         place = place[_index(place, key, path)] if isinstance(place, list) else place.setdefault(key, {})
     if isinstance(place, list):
         place[_index(place, last, path)] = value

@@ -25,7 +25,7 @@ from bakeoff.evaluate.score import Score
 from bakeoff.evaluate.score import score as score_model
 from bakeoff.files import read_json, replacing, write_json, write_text
 from bakeoff.findings import Finding
-from bakeoff.models import FAMILIES, find, trained
+from bakeoff.models import FAMILIES, find, resolve, trained
 from bakeoff.models.catalogue import Entry, catalogue
 from bakeoff.models.layers import LayerTable, describe
 from bakeoff.models.spec import ModelSpec
@@ -69,11 +69,12 @@ def run(
 
 def find_study(target: Path, out: Path | None, models: Sequence[str], settings: Settings) -> tuple[Study, Path]:
     """Return the study that a target means, and its folder."""
+    models = [models] if isinstance(models, str) else models  # else its letters would be the models
     file = target / "study.toml" if target.is_dir() else target
     if file.is_file() and file.suffix == ".toml":
         if models:
             raise UsageError(f"{file} names its candidates itself; leave the models out, or edit the file")
-        return read_study(file, settings), out or file.parent
+        return known_models(read_study(file, settings)), out or file.parent
     if not target.exists():
         raise UsageError(f"{target}: no such study or data")
     content = {"data": {"path": str(target.resolve())}, "candidates": list(models or DEFAULT_MODELS)}
@@ -86,7 +87,14 @@ def _study(content: dict[str, Any], settings: Settings, source: str) -> Study:
     content = anchor(content, Path.cwd())
     for key, value in settings.items():
         set_value(content, key, value)
-    return make_study(content, source)
+    return known_models(make_study(content, source))
+
+
+def known_models(study: Study) -> Study:
+    """Return the study; UsageError names a model that does not exist, before images are read or a folder is made."""
+    for candidate in study.candidates:
+        resolve(candidate.model)
+    return study
 
 
 def demo(out: str | Path = "bakeoff-demo", settings: Settings | None = None, tell: Tell | None = None) -> Comparison:
@@ -101,6 +109,8 @@ def demo(out: str | Path = "bakeoff-demo", settings: Settings | None = None, tel
 
 def report(study: str | Path) -> Path:
     """Judge a study folder's runs again and rebuild its report, without loading a network; return the report's path."""
+    if not Path(study).is_dir():
+        raise UsageError(f"{study}: no such study folder")
     contest.judge(Path(study))
     return write_report(StudyFolder(Path(study)))
 
@@ -289,6 +299,8 @@ def write_predictions(
     model: Path, inputs: Sequence[str], out: Path | None, how: tuple[int, str], json_lines: bool
 ) -> int:
     """Predict and write CSV or JSON lines to a file or stdout; return how many files could not be read."""
+    if out is not None and out.suffix.lower() not in (".csv", ".jsonl"):
+        raise UsageError(f"{out}: predictions are written to a .csv or .jsonl file")
     found = trained.load(find_model(model))
     predictions = predict_images(found, inputs, *how)
     lines = json_lines or (out is not None and out.suffix.lower() == ".jsonl")
