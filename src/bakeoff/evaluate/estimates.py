@@ -74,7 +74,7 @@ def _whole_set(
 def _estimate(metric: Metric, scores: Scores, units: Codes, runs: Sequence[Outcomes], folds: int) -> Estimate:
     """Return one metric's mean over rows with its interval."""
     if np.isfinite(scores).all() and units.max() > 0:
-        found = one_sample_t(scores, units, folds, bounds=(0.0, 1.0) if metric.percent else None)
+        found = one_sample_t(scores, units, folds, bounds=metric.bounds)
         return Estimate(found.difference, found.low, found.high)
     values = [float(metric.function(run)) for run in runs]
     return Estimate(float(np.mean(values)) if np.isfinite(values).all() else None)

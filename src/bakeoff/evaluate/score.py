@@ -140,7 +140,7 @@ def intervals(table: Mapping[str, Metric], outcomes: Outcomes, groups: Codes) ->
         return found
     for name, (images, units) in _per_image(table, outcomes, groups).items():
         if np.isfinite(images).all():
-            result = one_sample_t(images, units, bounds=(0.0, 1.0) if table[name].percent else None)
+            result = one_sample_t(images, units, bounds=table[name].bounds)
             found[name] = Interval(values[name], result.low, result.high)
     return found
 

@@ -237,7 +237,7 @@ def _bounded(found: Result, bounds: tuple[float, float]) -> Result:
     floor, ceiling = bounds
     value = found.difference
     low, high = max(found.low, floor), min(found.high, ceiling)
-    if found.se == 0:
+    if found.se == 0 and math.isfinite(ceiling):
         missing = (1 - (found.level / 2) ** (1 / found.groups)) * (ceiling - floor)
         low = ceiling - missing if value == ceiling else low
         high = floor + missing if value == floor else high

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -45,7 +46,7 @@ class Outcomes:
 class Metric:
     """A function of outcomes.  `per_image` (n,) is given where the metric is its mean, else None.
 
-    `percent` metrics lie in 0..1 and are shown in points (x 100).  `function` may return NaN where it is undefined.
+    `percent` metrics lie in 0..1 and are shown in points (x 100); the others are not negative.  `function` may return NaN where it is undefined.
     """
 
     title: str
@@ -53,6 +54,11 @@ class Metric:
     per_image: Callable[[Outcomes], NDArray[np.float64]] | None = None
     higher_is_better: bool = True
     percent: bool = True
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and largest value that there can be; the latter is infinite for metrics that have none."""
+        return (0.0, 1.0 if self.percent else math.inf)
 
 
 class Task(Protocol):
