@@ -46,7 +46,8 @@ class Outcomes:
 class Metric:
     """A function of outcomes.  `per_image` (n,) is given where the metric is its mean, else None.
 
-    `percent` metrics lie in 0..1 and are shown in points (x 100); the others are not negative.  `function` may return NaN where it is undefined.
+    `percent` metrics lie in 0..1 and are shown in points (x 100); the others are not negative.  `function` may return
+    NaN where it is undefined.
     """
 
     title: str
