@@ -72,9 +72,10 @@ def _whole_set(
 
 
 def _estimate(metric: Metric, scores: Scores, units: Codes, runs: Sequence[Outcomes], folds: int) -> Estimate:
-    """Return one metric's mean over rows with its interval."""
+    """Return one metric's mean over rows with its interval; none where nothing varies between the metric's bounds."""
     if np.isfinite(scores).all() and units.max() > 0:
         found = one_sample_t(scores, units, folds, bounds=metric.bounds)
-        return Estimate(found.difference, found.low, found.high)
+        sure = found.high > found.low
+        return Estimate(found.difference, found.low if sure else None, found.high if sure else None)
     values = [float(metric.function(run)) for run in runs]
     return Estimate(float(np.mean(values)) if np.isfinite(values).all() else None)

@@ -113,7 +113,7 @@ def curves(
     lines: Sequence[Line], axes: Axes, stages: Sequence[float], label: str, size: tuple[float, float] = (WIDTH, HEIGHT)
 ) -> Markup:
     """Draw curves; `stages` are the places on x where a training stage begins."""
-    x = Scale(*_bounds([*axes.x_values, *(p[0] for line in lines for p in line.points)]), *_ends(size[0]))
+    x = Scale(*_bounds([*axes.x_values, *(p[0] for line in lines for p in line.points)]), *_ends(size[0]), whole=True)
     y = upward([*axes.y_values, *(p[1] for line in lines for p in line.points)], height=size[1])
     content = []
     for start in stages:

@@ -36,6 +36,7 @@ class Scale:
     start: float
     end: float
     log: bool = False
+    whole: bool = False  # ticks at whole numbers only
 
     @classmethod
     def over(cls, values: Iterable[object], start: float, end: float, log: bool | None = None) -> Scale:
@@ -63,6 +64,7 @@ class Scale:
             rough = (self.high - self.low) / 5
             power = 10.0 ** math.floor(math.log10(rough))
             step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+            step = max(step, 1.0) if self.whole else step
             found = [k * step for k in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
         return [tick for tick in found if self.low <= tick <= self.high]
 
