@@ -233,6 +233,21 @@ def test_a_full_disk_is_said_and_nothing_is_lost(
     assert call(*command)[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["data", "split", "--val", "5"], "split: val"),  # out of range
+        (["init", "--set", "data.formt=idx"], "unknown key formt"),  # unknown
+    ],
+)
+def test_wrong_values_of_other_commands_are_named(
+    call: Call, photos: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    code, _, err = call(*arguments, photos, "--out", tmp_path / "out")
+    assert code == 2
+    assert words in err
+
+
 def test_errors_are_json_too(call: Call, tmp_path: Path) -> None:
     code, out, err = call("run", tmp_path / "none", "--json")
     answer = json.loads(out)

@@ -21,12 +21,11 @@ KILLS = int(os.environ.get("BAKEOFF_KILLS", "3"))
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    """Start a study in a process group of its own, saving a checkpoint at every step."""
+    """Start a study in a process group of its own, saving a checkpoint at every step; what it says goes to a file."""
     command = [sys.executable, "-m", "bakeoff", "run", str(folder), "--quiet"]
     environment = {**os.environ, "BAKEOFF_CHECKPOINT_SECONDS": "0"}
-    return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, start_new_session=True
-    )
+    with folder.with_suffix(".log").open("wb") as log:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, env=environment, start_new_session=True)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -71,7 +70,7 @@ def test_killed_studies_end_as_if_they_had_not_been(tmp_path: Path) -> None:
         process.wait()
         kills += 1
     process = start(tmp_path / "killed")
-    assert process.wait(300) == 0, process.stderr and process.stderr.read().decode()
+    assert process.wait(300) == 0, (tmp_path / "killed.log").read_text()
     assert kills >= min(2, KILLS)
     assert hashes(tmp_path / "killed") == hashes(tmp_path / "whole")
     assert len(hashes(tmp_path / "whole")) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from bakeoff import contest, verbs
 from bakeoff.compare import Comparison
 from bakeoff.data import formats
+from bakeoff.data.cache import build_pixels, open_pixels
 from bakeoff.data.digits import write_digits
-from bakeoff.errors import Refused, RunError, UsageError
+from bakeoff.errors import DataError, Refused, RunError, UsageError
 from bakeoff.files import read_json, write_json
 from bakeoff.store import StudyFolder
 from bakeoff.study import make_study, read_study, to_toml
@@ -82,9 +84,104 @@ def test_an_added_candidate_leaves_the_others_alone(run: Run, tmp_path: Path) ->
     written = runs_of(tmp_path / "study")
     third = [{"name": name, "model": {"arch": "small:mlp", "options": {"hidden": size}}} for name, size in
              (("wide", 64), ("narrow", 8), ("middle", 16))]  # fmt: skip
-    comparison = run({"candidates": third})
+    comparison = run({"candidates": third, "repeat_one": True})
     assert len(comparison.rows) == 3
     assert written.items() <= runs_of(tmp_path / "study").items()
+
+
+def test_what_is_handed_over_and_reported_is_of_the_present_recipe(run: Run, tmp_path: Path) -> None:
+    run()
+    run({"recipe.batch": 16})
+    folder = StudyFolder(tmp_path / "study")
+    planned = set(read_json(folder.plan)["runs"])
+    assert verbs.find_model(folder.path).name in planned
+    assert {stored.id for stored in folder.planned()} == planned < {stored.id for stored in folder.runs()}
+
+
+def test_only_one_process_runs_a_study(run: Run, tmp_path: Path) -> None:
+    with StudyFolder(tmp_path / "study").held(), pytest.raises(Refused, match="another bakeoff"):
+        run()
+    stray = tmp_path / "study" / ".tmp-stray.json"
+    stray.write_text("half")
+    run()
+    assert not stray.exists()
+
+
+def test_a_study_goes_on_under_the_versions_that_it_was_begun_with(run: Run, tmp_path: Path) -> None:
+    run()
+    file = StudyFolder(tmp_path / "study").execution
+    begun = read_json(file)
+    write_json(file, {**begun, "versions": {**begun["versions"], "torch": "1.0"}})
+    with pytest.raises(UsageError, match=r"torch 1\.0"):
+        run()
+
+
+def test_a_split_made_anew_is_not_judged_with_the_old_runs(run: Run, tmp_path: Path, digits: Path) -> None:
+    run()
+    verbs.dry_run(digits, tmp_path / "study", ["small:mlp"], {"size": 16, "split.seed": 1})
+    with pytest.raises(Refused, match="data or split changed"):
+        contest.judge(tmp_path / "study")
+    model = verbs.find_model(tmp_path / "study")
+    with pytest.raises(UsageError, match="another split"):
+        verbs.score(model, digits, "test")
+
+
+def test_images_that_were_moved_are_found_again(run: Run, tmp_path: Path, digits: Path) -> None:
+    first = run()
+    shutil.copytree(digits, tmp_path / "moved")
+    written = runs_of(tmp_path / "study")
+    file = tmp_path / "study" / "study.toml"
+    file.write_text(file.read_text().replace(str(digits), str(tmp_path / "moved")))
+    assert verbs.run(tmp_path / "study") == first
+    assert runs_of(tmp_path / "study") == written
+    assert read_json(StudyFolder(tmp_path / "study").data)["source"] == str(tmp_path / "moved")
+
+
+def test_pixels_without_their_stamp_are_made_anew(
+    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = formats.read(digits)
+    old = build_pixels(whole, tmp_path, 16)
+    expected = open_pixels(old).copy()
+    other = whole.without([whole.records[0].id])
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bakeoff.data.cache.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_pixels(other, tmp_path, 16)
+    assert (open_pixels(build_pixels(whole, tmp_path, 16)) == expected).all()
+
+
+def test_damaged_outcomes_are_named(run: Run, tmp_path: Path) -> None:
+    run()
+    file = next((tmp_path / "study").glob("runs/narrow-s1-*/outcomes.npz"))
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"outcomes\.npz: cannot be read"):
+        contest.judge(tmp_path / "study")
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"metric": "acuracy"}, "did you mean accuracy"),  # found out before anything trains
+    ({"recipe.checkpoint": "best", "split.val": 0}, "needs validation images"),  # nothing to choose by
+    ({"candidates": {"name": "wide"}}, r"\[\[candidates\]\]"),  # [candidates] for [[candidates]]
+    ({"size": 16, "size.x.y": 3}, "plain value"),  # a key below a number
+]
+
+
+@pytest.mark.parametrize(("settings", "words"), WRONG)
+def test_a_wrong_question_stops_before_training(run: Run, tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        run(settings)
+    assert not (tmp_path / "study" / "runs").exists()
+
+
+def test_one_network_from_two_weights_needs_no_names(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text('candidates = ["resnet18@none", "resnet18", "small:mlp"]\n[data]\npath = "."\n')
+    assert [c.name for c in read_study(file).candidates] == ["resnet18@none", "resnet18@pretrained", "mlp"]
 
 
 def test_the_report_is_rebuilt_without_a_network(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

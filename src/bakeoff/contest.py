@@ -16,7 +16,7 @@ from bakeoff.data.dataset import Dataset
 from bakeoff.data.split import Splits
 from bakeoff.engines.engine import Engine, Job, Message
 from bakeoff.engines.local import LocalEngine, share_cores
-from bakeoff.errors import BakeoffError, DataError, Refused, ResourceError, RunError, UsageError
+from bakeoff.errors import BakeoffError, DataError, Refused, ResourceError, RunError, UsageError, nearest
 from bakeoff.evaluate.planner import Design, planner_table, smallest_difference
 from bakeoff.files import digest, read_json, write_json, write_text
 from bakeoff.models import resolve
@@ -25,32 +25,55 @@ from bakeoff.store import Run, StudyFolder
 from bakeoff.study import Candidate, Study, make_study, to_toml
 from bakeoff.tasks import TASKS
 from bakeoff.timing import choose
+from bakeoff.train.checkpoint import clear
 
 ERRORS: dict[int, type[BakeoffError]] = {2: UsageError, 3: DataError, 4: RunError, 5: ResourceError, 6: Refused}
 PACKAGES = ("bakeoff", "torch", "torchvision", "timm", "numpy", "pillow")
-ERRORS = {2: UsageError, 3: DataError, 4: RunError, 5: ResourceError, 6: Refused}
 
 
 def run(study: Study, path: Path, tell: Tell = silent) -> Comparison:
     """Run a study in the folder `path` and return the comparison; what is done there already is not done again.
 
     Raises DataError, UsageError, ResourceError or Refused before anything trains, RunError when no candidate could be
-    trained.  Single failed runs are part of the comparison.
+    trained.  Single failed runs are part of the comparison.  One process at a time may run a study.
     """
     folder = StudyFolder(path)
-    if not folder.study.exists():
-        write_text(folder.study, to_toml(study))
-    prepared = prepare(study, folder, tell)
-    speak_before(study, prepared, folder, tell)
-    for size in study.sizes():
-        tell("", {"kind": "phase", "name": f"cache {size} px"})
-        build_pixels(prepared.dataset, folder.cache, size, study.resize, counter(tell))
-    execution = decide(study, prepared, folder, tell)
-    plan = plan_runs(study, prepared, execution)
-    content = study.model_dump(mode="json")
-    write_json(folder.plan, {"study": content, "runs": [planned.id for planned in plan]})
-    _train(plan, folder, execution, tell)
-    return judge(path)
+    with folder.held():
+        if not folder.study.exists():
+            write_text(folder.study, to_toml(study))
+        prepared = prepare(study, folder, tell)
+        check_question(study, prepared)
+        speak_before(study, prepared, folder, tell)
+        for size in study.sizes():
+            tell("", {"kind": "phase", "name": f"cache {size} px"})
+            build_pixels(prepared.dataset, folder.cache, size, study.resize, counter(tell))
+        execution = decide(study, prepared, folder, tell)
+        plan = plan_runs(study, prepared, execution)
+        content = study.model_dump(mode="json")
+        write_json(folder.plan, {"study": content, "runs": [planned.id for planned in plan]})
+        _train(plan, folder, execution, tell)
+        return judge(path)
+
+
+def plan_only(study: Study, path: Path, tell: Tell = silent) -> tuple[Prepared, str]:
+    """Read, audit and split as run() does, and check the question; return the data and what the planner says."""
+    folder = StudyFolder(path)
+    with folder.held():
+        prepared = prepare(study, folder, tell)
+        check_question(study, prepared)
+        return prepared, speak_before(study, prepared, folder, tell)
+
+
+def check_question(study: Study, prepared: Prepared) -> None:
+    """Raise UsageError for what could only be found wrong after training: metric, or a choice without validation."""
+    table = TASKS[prepared.dataset.task](prepared.dataset.classes).table
+    if study.metric is not None and study.metric not in table:
+        raise UsageError(f"unknown metric {study.metric!r}{nearest(study.metric, table)}; known: {', '.join(table)}")
+    choosing = [candidate.name for candidate in study.candidates if candidate.recipe.checkpoint == "best"]
+    if choosing and any(not part.val for part in prepared.splits.parts):
+        raise UsageError(
+            f'{choosing[0]}: checkpoint = "best" needs validation images, and the split has none: set split.val above 0'
+        )
 
 
 def speak_before(study: Study, prepared: Prepared, folder: StudyFolder, tell: Tell = silent) -> str:
@@ -94,15 +117,7 @@ def decide(study: Study, prepared: Prepared, folder: StudyFolder, tell: Tell = s
     """
     asked = study.execution
     if folder.execution.exists():
-        decided: dict[str, Any] = read_json(folder.execution)
-        for key in ("precision", "threads", "device"):
-            wish = getattr(asked, key)
-            if wish not in ("auto", 0, decided[key]):
-                raise UsageError(
-                    f"{folder.path} was begun with {key} = {decided[key]}, not {wish}: runs would not be comparable; "
-                    f"leave it, or start another study folder"
-                )
-        return {**decided, "workers": asked.workers or decided["workers"]}
+        return _decided_before(study, prepared, folder, tell)
     devices = find_devices(asked.device)
     workers, threads = share_cores(count_runs(study), devices)
     if asked.workers:
@@ -121,6 +136,26 @@ def decide(study: Study, prepared: Prepared, folder: StudyFolder, tell: Tell = s
     write_json(folder.execution, decided)
     tell("", {"kind": "decided", **{key: decided[key] for key in ("workers", "threads", "precision", "layout")}})
     return decided
+
+
+def _decided_before(study: Study, prepared: Prepared, folder: StudyFolder, tell: Tell) -> dict[str, Any]:
+    """Return what was decided when the study began; candidates that joined since are built and timed once."""
+    decided: dict[str, Any] = read_json(folder.execution)
+    kind = decided["devices"][0].split(":")[0]
+    for key in ("precision", "threads", "device", "loaders"):
+        wish = getattr(study.execution, key)
+        if wish not in ("auto", 0, decided[key]) and (key, wish) != ("device", kind):
+            raise UsageError(
+                f"{folder.path} was begun with {key} = {decided[key]}, not {wish}: runs would not be comparable; "
+                f"leave it, or start another study folder"
+            )
+    if kind != "cpu":  # there may be more or fewer of them by now, or none
+        decided["devices"] = list(find_devices(kind if decided["device"] == "auto" else decided["device"]))
+    joined = [candidate for candidate in study.candidates if candidate.name not in decided["timings"]]
+    if joined:
+        decided["timings"] |= _timings(study.model_copy(update={"candidates": tuple(joined)}), prepared, decided, tell)
+        write_json(folder.execution, decided)
+    return {**decided, "workers": study.execution.workers or decided["workers"]}
 
 
 def count_runs(study: Study) -> int:
@@ -237,8 +272,11 @@ def _train(plan: Sequence[Run], folder: StudyFolder, execution: dict[str, Any], 
         if stored is None:
             folder.run(planned.id).write(planned)
         elif stored.state == "done" or "diverged_at" in stored.facts:
+            clear(folder.run(planned.id).checkpoints)  # a kill may have come between the end of a run and this
             continue
         todo.append(planned)
+    if todo:
+        _refuse_other_versions(folder, execution["versions"])
     tell("", {"kind": "plan", "runs": len(plan), "done": len(plan) - len(todo)})
     jobs = [Job(r.id, "bakeoff.execute:execute", {"study": str(folder.path.resolve()), "run": r.id}) for r in todo]
     if not jobs:
@@ -250,6 +288,16 @@ def _train(plan: Sequence[Run], folder: StudyFolder, execution: dict[str, Any], 
             )
             if message.kind == "failed":
                 _note_failure(folder, message)
+
+
+def _refuse_other_versions(folder: StudyFolder, begun: dict[str, str]) -> None:
+    """Raise UsageError when packages changed since the study began: its runs would not be comparable."""
+    now = versions()
+    if changed := [f"{name} {begun[name]} (now {now[name]})" for name in begun if now.get(name) != begun[name]]:
+        raise UsageError(
+            f"{folder.path} was begun with {', '.join(changed)}: runs would not be comparable; install what it was "
+            "begun with, or start another study folder"
+        )
 
 
 def _note_failure(folder: StudyFolder, message: Message) -> None:
@@ -277,10 +325,13 @@ def judge(path: Path) -> Comparison:
         stored = folder.run(id).read()
         if stored is None or stored.state not in ("done", "failed"):
             raise RunError(f"{path}: run {id} is not finished; run `bakeoff run {path}` to go on")
+        if stored.settings["split"] != splits.hash:
+            raise Refused(f"{path}: data or split changed after run {id}; run `bakeoff run {path}` to train under them")
         results.append((stored, folder.run(id).outcomes() if stored.state == "done" else None))
     if not any(outcomes is not None for _, outcomes in results):
         raise RunError(f"{path}: every run failed; the first: {results[0][0].error}")
     task = TASKS[dataset.task](dataset.classes)
+    once = {(run.candidate, run.seed, run.repeat, run.fold): outcomes for run, outcomes in reversed(results)}
     question = Question(
         eps=study.eps,
         baseline=study.baseline,
@@ -290,7 +341,7 @@ def judge(path: Path) -> Comparison:
         groups=splits.groups,
         suspects={
             "leaking images": [id for f in splits.findings if f.code == "leak" for id in f.records],
-            "flagged labels": task.doubtful([outcomes for _, outcomes in results if outcomes is not None]),
+            "flagged labels": task.doubtful([outcomes for outcomes in reversed(once.values()) if outcomes is not None]),
         },
     )
     comparison = compare(task, question, results)

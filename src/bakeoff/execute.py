@@ -19,9 +19,9 @@ from bakeoff.data.cache import open_pixels, pixels_path
 from bakeoff.data.dataset import Dataset
 from bakeoff.data.load import Feed
 from bakeoff.data.split import Split, Splits
-from bakeoff.errors import Diverged
+from bakeoff.errors import DataError, Diverged
 from bakeoff.evaluate.outcomes import evaluate, latency
-from bakeoff.files import read_json
+from bakeoff.files import read_json, sweep
 from bakeoff.models import build, layers, trained
 from bakeoff.models.spec import ModelSpec, Network
 from bakeoff.models.trained import Trained
@@ -75,6 +75,8 @@ def execute(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
     work = _open(payload)
     if work.conditions.device != "cpu":
         torch.backends.cudnn.benchmark = False  # its choice of algorithm differs from start to start
+        torch.backends.cudnn.deterministic = True  # and some algorithms add up in another order each time
+    sweep(work.folder.path)
     work.folder.write(replace(work.run, state="running"))
     try:
         yield from _train(work, every=float(os.environ.get("BAKEOFF_CHECKPOINT_SECONDS", CHECKPOINT_EVERY)))
@@ -219,15 +221,20 @@ def _open(payload: dict[str, Any]) -> Work:
     dataset = _dataset(study.data, study.data.stat().st_mtime_ns)
     splits = _splits(study.split, study.split.stat().st_mtime_ns)
     settings = run.settings
+    pixels = pixels_path(study.cache, settings["size"], settings["resize"])
+    stamp = pixels.with_suffix(".json")
+    cached = read_json(stamp)["fingerprint"] if stamp.exists() else None
+    if (dataset.fingerprint, splits.hash, cached) != (settings["data"], settings["split"], settings["data"]):
+        raise DataError(f"{study.path}: its data or split changed while runs were under way; run the study again")
     return Work(
-        run=run,
+        run=replace(run, error=None),  # of an attempt before this one
         folder=folder,
         dataset=dataset,
         split=next(part for part in splits.parts if (part.repeat, part.fold) == (run.repeat, run.fold)),
         recipe=Recipe.model_validate(run.spec["recipe"]),
         spec=ModelSpec.model_validate(run.spec["model"]),
         size=settings["size"],
-        pixels=pixels_path(study.cache, settings["size"], settings["resize"]),
+        pixels=pixels,
         conditions=Conditions(
             payload.get("device", "cpu"), settings["precision"], settings["layout"] == "channels_last"
         ),

@@ -38,9 +38,8 @@ def prepare(study: Study, folder: StudyFolder, tell: Tell = silent) -> Prepared:
     spec = study.data
     dataset = read(Path(spec.path), spec.format, spec.label_from, spec.group_from)
     key = digest([dataset.fingerprint, study.split.model_dump(), spec.skip_unreadable, spec.accept_leaks])
-    if folder.split.exists() and folder.audit.exists() and read_json(folder.audit).get("key") == key:
-        dataset = Dataset.from_json(read_json(folder.data))
-        return Prepared(dataset, Splits.from_json(read_json(folder.split)))
+    if folder.split.exists() and folder.audit.exists() and _up_to_date(read_json(folder.audit), key, study.size):
+        return _taken_up(folder, dataset.source)
     tell("", {"kind": "phase", "name": "audit"})
     measured = signatures(dataset, progress=counter(tell))
     dataset = without_unreadable(dataset, measured.unreadable, spec.skip_unreadable)
@@ -48,10 +47,27 @@ def prepare(study: Study, folder: StudyFolder, tell: Tell = silent) -> Prepared:
     found = audit(dataset, splits, study.size, measured)
     for finding in found.findings:
         tell("", {"kind": "finding", **finding.to_json()})
+    folder.audit.unlink(
+        missing_ok=True
+    )  # its key vouches for the other two: a kill between them must not leave an old one
     write_json(folder.data, dataset.to_json())
     write_json(folder.split, splits.to_json())
-    write_json(folder.audit, {**found.to_json(), "key": key})
+    write_json(folder.audit, {**found.to_json(), "key": key, "size": study.size})
     return Prepared(dataset, splits)
+
+
+def _up_to_date(stored: Mapping[str, Any], key: str, size: int) -> bool:
+    """Say whether a stored audit was made of the same data under the same rule, for networks of this input size."""
+    return stored.get("key") == key and stored.get("size", size) == size
+
+
+def _taken_up(folder: StudyFolder, source: Path) -> Prepared:
+    """Return what the folder holds; the same images may have been moved to another `source` since."""
+    content = read_json(folder.data)
+    if content["source"] != str(source):
+        content["source"] = str(source)
+        write_json(folder.data, content)
+    return Prepared(Dataset.from_json(content), Splits.from_json(read_json(folder.split)))
 
 
 def without_unreadable(dataset: Dataset, unreadable: Mapping[str, str], skip: bool) -> Dataset:

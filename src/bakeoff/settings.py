@@ -21,6 +21,8 @@ def set_value(content: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     place: Any = content
     for key in parents:
+        if not isinstance(place, list | dict):
+            break
         if isinstance(place, dict) and key.isdigit():
             whole = path.partition(f".{key}.")[0]
             raise UsageError(f"{path}: there is no list {whole} yet; give it whole: {whole}=[{{ {last} = ... }}]")

@@ -7,17 +7,20 @@ STUDY/  study.toml data.json split.json audit.json planner.json execution.json p
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 
-from bakeoff.errors import DataError
-from bakeoff.files import read_json, write_bytes, write_json, write_text
+from bakeoff.errors import DataError, Refused
+from bakeoff.files import disk_error, read_json, sweep, write_bytes, write_json, write_text
 from bakeoff.tasks.task import Outcomes
 
 RunState = Literal["new", "running", "done", "failed"]
@@ -28,8 +31,8 @@ class Run:
     """One candidate trained once: seed `seed`, and under cross-validation repeat `repeat`, fold `fold` (else 0, 0).
 
     `spec` is the candidate as JSON ({"name", "model": ModelSpec, "recipe": Recipe}); `settings` the conditions that
-    must be equal in all runs (data fingerprint, split hash, size, resize, precision, layout, threads, device, versions,
-    checkpoint rule, metric code); `facts` what was measured (parameters, flops, latency_ms, seconds, images_per_second,
+    must be equal in all runs (data fingerprint, split hash, size, resize, precision, layout, threads, loaders, device,
+    versions); `facts` what was measured (parameters, flops, latency_ms, seconds, images_per_second,
     weights_hash, licence, pretraining, epochs_done, best_epoch).  `error` says why a failed run failed.
     """
 
@@ -80,17 +83,23 @@ class RunFolder:
         write_bytes(self.path / f"{name}.npz", buffer.getvalue())
 
     def outcomes(self, name: Literal["outcomes", "validation"] = "outcomes") -> Outcomes:
-        """Read what write_outcomes wrote."""
-        with (self.path / f"{name}.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            columns = {key: stored[key] for key in stored.files if key not in ("ids", "classes")}
-            return Outcomes(tuple(stored["ids"].tolist()), tuple(stored["classes"].tolist()), columns)
+        """Read what write_outcomes wrote.  Raises DataError when the file is missing or damaged."""
+        file = self.path / f"{name}.npz"
+        try:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                columns = {key: stored[key] for key in stored.files if key not in ("ids", "classes")}
+                return Outcomes(tuple(stored["ids"].tolist()), tuple(stored["classes"].tolist()), columns)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise DataError(f"{file}: cannot be read ({error}); delete its folder and run again") from None
 
     def append(self, fact: dict[str, Any]) -> None:
-        """Append one fact to the history and flush it to the disk."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self.history_file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(fact) + "\n")
-            stream.flush()
+        """Append one fact to the history at once.  Raises ResourceError when the disk is full."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self.history_file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(fact) + "\n")
+        except OSError as error:
+            raise disk_error(self.history_file, error) from error
 
     def history(self) -> list[dict[str, Any]]:
         """Return the facts in order; a torn last line is dropped."""
@@ -139,3 +148,36 @@ class StudyFolder:
         """Return every run that was ever started, ordered by id."""
         found = (RunFolder(folder).read() for folder in sorted((self.path / "runs").glob("*")) if folder.is_dir())
         return [run for run in found if run is not None]
+
+    def planned(self) -> list[Run]:
+        """Return the runs that the study now asks for, ordered by id: those of earlier recipes may stand beside them.
+
+        Before there was a plan these are all runs.
+        """
+        if not self.plan.exists():
+            return self.runs()
+        found = (self.run(id).read() for id in sorted(read_json(self.plan)["runs"]))
+        return [run for run in found if run is not None]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder, so that no second process writes to it, and remove what a killed one left half written.
+
+        Any end of this process lets go of it.  Raises Refused when another process holds it.
+        """
+        file = self.path / ".lock"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            stream = file.open("w", encoding="ascii")
+        except OSError as error:
+            raise disk_error(file, error) from error
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:  # any other reason: a file system without locks
+                if isinstance(error, BlockingIOError):
+                    why = "another bakeoff is running this study; wait for its end, or stop it"
+                    raise Refused(f"{self.path}: {why}") from None
+            sweep(self.path)
+            sweep(self.cache)
+            yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +20,9 @@ class _Part(BaseModel):
     """A section of study.toml: frozen, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Part = TypeVar("Part", bound=_Part)
 
 
 class DataSpec(_Part):
@@ -118,8 +121,10 @@ class Study(_Part):
             return given
         shared = given.get("recipe", {})
         shared = shared.model_dump(exclude_unset=True) if isinstance(shared, Recipe) else shared
-        candidates = [_inherit(candidate, shared) for candidate in given.get("candidates", ())]
-        return {**given, "candidates": candidates}
+        listed = given.get("candidates", ())
+        if not isinstance(listed, list | tuple):
+            raise ValueError("candidates must be a list: give each a section of its own, [[candidates]]")
+        return {**given, "candidates": [_inherit(candidate, shared) for candidate in listed]}
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -149,12 +154,17 @@ def _inherit(candidate: Any, shared: Any) -> Any:
     return {**candidate, "recipe": {**shared, **own}} if isinstance(own, dict) else candidate
 
 
-def make_study(content: dict[str, Any], source: str = "study") -> Study:
-    """Make a Study from nested dictionaries; UsageError names each wrong key."""
+def make_part(section: type[Part], content: dict[str, Any], source: str) -> Part:
+    """Make one section of a study; UsageError names each wrong key."""
     try:
-        return Study.model_validate(content)
+        return section.model_validate(content)
     except ValidationError as error:
         raise UsageError(explain(error, source)) from None
+
+
+def make_study(content: dict[str, Any], source: str = "study") -> Study:
+    """Make a Study from nested dictionaries; UsageError names each wrong key."""
+    return make_part(Study, content, source)
 
 
 def read_study(path: Path, settings: Mapping[str, Any] | None = None) -> Study:
@@ -172,15 +182,30 @@ def read_study(path: Path, settings: Mapping[str, Any] | None = None) -> Study:
 
 
 def anchor(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Take the relative paths of a study (data, weights files, python files) from `folder`, in place."""
+    """Take the relative paths of a study (data, weights files, python files) from `folder`, and name the candidates.
+
+    A candidate without a name is called like its architecture, or arch@weights where two would be called the same.
+    """
     data = content.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str):
         data["path"] = str((folder / data["path"]).resolve())
-    for place, candidate in enumerate(content.get("candidates", ())):
-        if not isinstance(candidate, dict | str):
-            continue
-        content["candidates"][place] = _anchored(candidate, folder)
+    listed = content.get("candidates")
+    if isinstance(listed, list):  # else it is refused when the study is made
+        anchored = [_anchored(c, folder) if isinstance(c, dict | str) else c for c in listed]
+        arches = [_arch(c) for c in anchored]
+        content["candidates"] = [
+            {"name": arch if arches.count(arch) < 2 else f"{arch}@{Path(str(c['model']['weights'])).name}", **c}
+            if arch
+            else c
+            for arch, c in zip(arches, anchored, strict=True)
+        ]
     return content
+
+
+def _arch(candidate: Any) -> str | None:
+    """Return the architecture of a candidate without a name; None where it has a name, or no model."""
+    named = not isinstance(candidate, dict) or "name" in candidate or not isinstance(candidate.get("model"), dict)
+    return None if named else str(candidate["model"]["arch"])
 
 
 def _anchored(candidate: Any, folder: Path) -> dict[str, Any]:
@@ -190,12 +215,11 @@ def _anchored(candidate: Any, folder: Path) -> dict[str, Any]:
     model = {"arch": model} if isinstance(model, str) else model
     if isinstance(model, dict):
         spec = split_arch(model)
-        if spec["weights"] not in ("none", "pretrained"):
+        if isinstance(spec["weights"], str) and spec["weights"] not in ("none", "pretrained"):
             spec["weights"] = str((folder / spec["weights"]).resolve())
         if spec.get("source") == "python":
             file, _, function = spec["arch"].rpartition(":")
-            spec["arch"] = f"{(folder / file).resolve()}:{function}"
-        filled.setdefault("name", spec["arch"])
+            spec["arch"] = f"{(folder / file).resolve()}:{function}" if file else function  # refused when it is built
         filled["model"] = spec
     return filled
 

@@ -31,12 +31,12 @@ from bakeoff.models.layers import LayerTable, describe
 from bakeoff.models.spec import ModelSpec
 from bakeoff.predict import Prediction, write_csv, write_jsonl
 from bakeoff.predict import predict as predict_images
-from bakeoff.prepare import Tell, prepare, silent, without_unreadable
+from bakeoff.prepare import Tell, silent, without_unreadable
 from bakeoff.prepare import split as split_by_rule
 from bakeoff.report import write_report
 from bakeoff.settings import set_value
 from bakeoff.store import StudyFolder
-from bakeoff.study import DataSpec, SplitSpec, Study, anchor, make_study, read_study, to_toml
+from bakeoff.study import DataSpec, SplitSpec, Study, anchor, make_part, make_study, read_study, to_toml
 
 Settings = Mapping[str, Any]
 DEFAULT_MODELS = ("small:cnn", "small:resnet", "mobilenetv2_100@pretrained")
@@ -168,7 +168,7 @@ def read(data: str | Path, settings: Settings | None = None) -> Dataset:
 def data_spec(path: Path, settings: Settings | None = None) -> DataSpec:
     """Return the [data] section that settings by dotted path make."""
     chosen = {key.removeprefix("data."): value for key, value in (settings or {}).items() if key.startswith("data.")}
-    return DataSpec(path=str(path), **chosen)
+    return make_part(DataSpec, {**chosen, "path": str(path)}, "data")
 
 
 def audit(
@@ -191,7 +191,7 @@ def split(
     spec = data_spec(Path(data), settings)
     readable = without_unreadable(dataset, measured.unreadable, spec.skip_unreadable)
     chosen = {key.removeprefix("split."): value for key, value in (settings or {}).items() if key.startswith("split.")}
-    rule = SplitSpec(**chosen)
+    rule = make_part(SplitSpec, chosen, "split")
     splits = split_by_rule(rule, readable, clusters(readable, duplicates(measured)), spec.accept_leaks)
     write_json(Path(out), splits.to_json())
     return splits
@@ -242,6 +242,8 @@ def part_of(model: Path, dataset: Dataset, part: str) -> tuple[str, ...]:
         raise UsageError(f"{model}: is not a run inside a study folder, so it has no {part} part; leave part out")
     splits = Splits.from_json(read_json(study.split))
     splits.check(dataset)
+    if stored.settings["split"] != splits.hash:
+        raise UsageError(f"{model}: was trained on another split than the one in {study.split}; leave part out")
     chosen = next(split for split in splits.parts if (split.repeat, split.fold) == (stored.repeat, stored.fold))
     ids: tuple[str, ...] = getattr(chosen, part)
     return ids
@@ -253,7 +255,7 @@ def find_model(path: Path) -> Path:
     if not folder.comparison.exists():
         return path
     best = read_json(folder.comparison)["rows"][0]["candidate"]
-    finished = [run.id for run in folder.runs() if run.candidate == best and run.state == "done"]
+    finished = [run.id for run in folder.planned() if run.candidate == best and run.state == "done"]
     if not finished:
         raise UsageError(f"{path}: the winner {best} has no finished run here")
     return folder.run(finished[0]).path
@@ -268,8 +270,7 @@ def dry_run(
 ) -> dict[str, Any]:
     """Do all that run() does before it trains: read, audit, split, plan; return what would be run."""
     study, path = find_study(Path(target), Path(out) if out else None, models, settings or {})
-    folder, quiet = StudyFolder(path), tell or silent
-    prepared = prepare(study, folder, quiet)
+    prepared, planner = contest.plan_only(study, path, tell or silent)
     first = prepared.splits.parts[0]
     return {
         "images": len(prepared.dataset),
@@ -277,7 +278,7 @@ def dry_run(
         "train, val, test": [len(first.train), len(first.val), len(first.test)],
         "candidates": [candidate.name for candidate in study.candidates],
         "runs": contest.count_runs(study),
-        "planner": contest.speak_before(study, prepared, folder, quiet),
+        "planner": planner,
     }
 
 

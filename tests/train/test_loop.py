@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from bakeoff.data.augment import Augment, Mix
 from bakeoff.data.load import Batch, Feed
-from bakeoff.errors import Diverged
+from bakeoff.errors import Diverged, ResourceError
 from bakeoff.models import build
 from bakeoff.models.spec import ModelSpec, Network
 from bakeoff.models.trained import weights_hash
@@ -78,6 +79,18 @@ def test_a_cut_run_ends_with_the_same_weights_and_facts(
     rest = train(resumed, TASK, feed, accuracies(values[resumed.epoch :]))
     assert before + [fact for fact in rest if not isinstance(fact, Epoch)] == facts
     assert weights_hash(resumed.finish()) == weights_hash(whole.finish())
+
+
+def test_a_resumed_epoch_counts_the_time_before_the_cut(feed: Feed) -> None:
+    state = make_state(epochs=1)
+    for fact in train(state, TASK, feed):
+        if isinstance(fact, Step) and fact.step == 3:
+            break
+    resumed = make_state(epochs=1)
+    resumed.restore({**state.export(), "seconds": 100.0})
+    epoch = next(fact for fact in train(resumed, TASK, feed) if isinstance(fact, Epoch))
+    assert epoch.seconds > 100
+    assert 0 < epoch.images_per_second < 30 / 100
 
 
 def test_two_seeds_train_two_networks(feed: Feed) -> None:
@@ -188,6 +201,20 @@ def test_stages_follow_each_other() -> None:
 def test_a_recipe_that_makes_no_sense_is_refused(recipe: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Recipe.model_validate(recipe)
+
+
+@pytest.mark.parametrize("count", [1, 100, 100_000])
+def test_a_checkpoint_that_cannot_be_written_is_said_and_the_one_before_stays(tmp_path: Path, count: int) -> None:
+    checkpoint.save(tmp_path, 1, {"step": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))  # as if the disk were full after 500 bytes
+    try:
+        with pytest.raises(ResourceError, match="cannot be written"):
+            checkpoint.save(tmp_path, 2, {"step": 2, "weights": torch.rand(count)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert checkpoint.load(tmp_path) == {"step": 1}
+    assert not list(tmp_path.glob(".tmp-*"))
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -43,6 +43,7 @@ def build_pixels(
     stamp = path.with_suffix(".json")
     if path.exists() and stamp.exists() and read_json(stamp)["fingerprint"] == dataset.fingerprint:
         return path
+    stamp.unlink(missing_ok=True)  # a kill between the two files must not leave new pixels under the old stamp
     with replacing(path) as temporary, ThreadPoolExecutor(4) as pool:
         shape = (len(dataset), size, size, 3)
         pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -43,12 +44,16 @@ class Trained:
 
 def save(folder: Path, trained: Trained) -> Path:
     """Write the weights and their description by rename, weights first; returns the path of model.safetensors."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     weights, network = folder / WEIGHTS, trained.network
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     with replacing(weights) as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
+        try:
+            save_file(state, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:  # its only word for a failed write
+            raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
         digest = file_hash(temporary)
     spec = resolve(trained.spec).model_copy(update={"size": trained.size})
     write_json(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,11 +94,7 @@ class Material:
         """
         for run in candidate.counted:
             if run.state == "done":
-                file = self.folder.run(run.id).path / "outcomes.npz"
-                try:
-                    yield self.folder.run(run.id).outcomes()
-                except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-                    raise DataError(f"{file}: cannot be read ({error}); delete its folder and run again") from None
+                yield self.folder.run(run.id).outcomes()
 
     @cached_property
     def flags(self) -> dict[str, list[str]]:
@@ -172,7 +167,7 @@ def read_material(folder: StudyFolder, comparison: Comparison, metrics: Mapping[
         folder=folder,
         comparison=comparison,
         metrics={name: metrics.get(name) or Metric(name, lambda _: float("nan")) for name in names},
-        runs=tuple(folder.runs()),
+        runs=tuple(folder.planned()),
         data=read_part(folder.data),
         split=read_part(folder.split),
         audit=tuple(Finding.from_json(entry) for entry in read_part(folder.audit).get("findings", [])),

@@ -21,7 +21,11 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
     """Write the state at a step (tensors, str, numbers, dicts and lists only) and drop all but the last two."""
     path = folder / f"step-{step:09d}.pt"
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        with temporary.open("wb") as stream:  # given a path, torch does not always notice that a write failed
+            try:
+                torch.save(state, stream)
+            except RuntimeError as error:
+                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         digest = _sha256(temporary)
     write_text(path.with_suffix(".sha256"), digest)
     for old in sorted(folder.glob("step-*.pt"))[:-KEPT]:

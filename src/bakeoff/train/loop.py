@@ -110,6 +110,7 @@ class State:
         self.step = 0
         self.epoch = 0  # epochs closed: trained and validated
         self.loss_sum = 0.0  # of the epoch under way
+        self.seconds = 0.0  # that the epoch under way has taken, before a cut too
         self.best: dict[str, Any] = {}  # value, epoch
         self.best_weights: dict[str, Tensor] = {}
         self.stopped = False
@@ -128,6 +129,7 @@ class State:
             "step": self.step,
             "epoch": self.epoch,
             "loss_sum": self.loss_sum,
+            "seconds": self.seconds,
             "best": self.best,
             "best_weights": self.best_weights,
             "stopped": self.stopped,
@@ -142,6 +144,7 @@ class State:
         self.step, self.epoch = state["step"], state["epoch"]
         self.loss_sum, self.stopped = state["loss_sum"], state["stopped"]
         self.best, self.best_weights = state["best"], state["best_weights"]
+        self.seconds = state.get("seconds", 0.0)
 
     def finish(self) -> Network:
         """Return the network to hand over, by the recipe's checkpoint rule."""
@@ -175,7 +178,7 @@ def train(state: State, task: Task, feed: Feed, validate: Validate | None = None
     recipe, conditions = state.recipe, state.conditions
     schedule = Schedule.of(recipe, feed.steps)
     while state.epoch < recipe.epochs and not state.stopped:
-        started, first, stage = time.perf_counter(), state.step, -1
+        started, stage = time.perf_counter() - state.seconds, -1
         offset = state.step - state.epoch * feed.steps
         for batch in feed.epoch(state.epoch, offset) if offset < feed.steps else ():
             moment = schedule.at(state.step)
@@ -187,8 +190,9 @@ def train(state: State, task: Task, feed: Feed, validate: Validate | None = None
                     yield StageStarted(state.epoch, state.step, stage, chosen.layers, chosen.rate)
             batch = batch.to(conditions.device, conditions.channels_last)
             loss = training_step(state, task, batch, fold(feed.seed, "step", state.step), moment.rate)
+            state.seconds = time.perf_counter() - started
             yield Step(state.step, schedule.steps, state.epoch, loss, moment.rate)
-        speed = (state.step - first) * feed.batch_size / max(1e-9, time.perf_counter() - started)
+        speed = feed.steps * feed.batch_size / max(1e-9, state.seconds)
         val = validate(state.judged) if validate is not None else {}
         fact = Epoch(
             epoch=state.epoch,
@@ -202,7 +206,7 @@ def train(state: State, task: Task, feed: Feed, validate: Validate | None = None
             images_per_second=speed,
         )
         events = _judge(state, val.get(task.headline), task.table[task.headline].higher_is_better)
-        state.epoch, state.loss_sum = state.epoch + 1, 0.0
+        state.epoch, state.loss_sum, state.seconds = state.epoch + 1, 0.0, 0.0
         yield fact
         yield from events
 
