@@ -19,7 +19,9 @@ from bakeoff.engines.local import LocalEngine, share_cores
 from bakeoff.errors import BakeoffError, DataError, Refused, ResourceError, RunError, UsageError, nearest
 from bakeoff.evaluate.planner import Design, planner_table, smallest_difference
 from bakeoff.files import digest, read_json, write_json, write_text
-from bakeoff.models import resolve
+from bakeoff.models import python_file, resolve
+from bakeoff.models.spec import ModelSpec
+from bakeoff.models.weights import file_hash
 from bakeoff.prepare import Prepared, Tell, counter, prepare, silent
 from bakeoff.store import Run, StudyFolder
 from bakeoff.study import Candidate, Study, make_study, to_toml
@@ -52,6 +54,7 @@ def run(study: Study, path: Path, tell: Tell = silent) -> Comparison:
         content = study.model_dump(mode="json")
         write_json(folder.plan, {"study": content, "runs": [planned.id for planned in plan]})
         _train(plan, folder, execution, tell)
+        _time_predictions(folder, execution, tell)
         return judge(path)
 
 
@@ -256,12 +259,23 @@ def _run(
         "resize": study.resize,
         "device": execution["devices"][0].split(":")[0],
         **{key: execution[key] for key in ("precision", "layout", "threads", "loaders")},
+        **_contents(resolve(candidate.model)),
         **{f"version of {name}": version for name, version in execution["versions"].items()},
     }
     hash8 = digest([spec, settings, place])[:8]
     where = f"r{repeat}f{fold}" if study.split.folds > 1 else f"s{seed}"
     safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in candidate.name)
     return Run(f"{safe[:60]}-{where}-{hash8}", candidate.name, seed, repeat, fold, spec=spec, settings=settings)
+
+
+def _contents(model: ModelSpec) -> dict[str, str]:
+    """Return what the files behind a candidate hold: another file under the same name is another candidate."""
+    found = {"weights": model.weights}
+    if model.weights not in ("none", "pretrained") and Path(model.weights).is_file():
+        found["weights"] = file_hash(Path(model.weights))
+    if model.source == python_file.NAME:
+        found["arch"] = python_file.source_hash(model.arch)
+    return found
 
 
 def _train(plan: Sequence[Run], folder: StudyFolder, execution: dict[str, Any], tell: Tell) -> None:
@@ -288,6 +302,25 @@ def _train(plan: Sequence[Run], folder: StudyFolder, execution: dict[str, Any], 
             )
             if message.kind == "failed":
                 _note_failure(folder, message)
+
+
+def _time_predictions(folder: StudyFolder, execution: dict[str, Any], tell: Tell) -> None:
+    """Time one image on a trained network of each candidate, one after the other, when nothing else runs."""
+    known: dict[str, float] = read_json(folder.latency) if folder.latency.exists() else {}
+    first = {run.candidate: run.id for run in reversed(folder.planned()) if run.state == "done"}
+    todo = sorted(id for id in first.values() if id not in known)
+    if not todo:
+        return
+    tell("", {"kind": "phase", "name": "time predictions"})
+    alone = {**execution, "workers": 1, "devices": execution["devices"][:1]}
+    jobs = [Job(id, "bakeoff.timing:predict", {"model": str(folder.run(id).path.resolve())}) for id in todo]
+    with closing(open_engine(alone)) as engine:
+        for message in engine.run(jobs):
+            if message.kind == "failed":
+                raise as_error(message)
+            if message.kind == "fact":
+                known[message.job_id] = message.content["milliseconds"]
+    write_json(folder.latency, known)
 
 
 def _refuse_other_versions(folder: StudyFolder, begun: dict[str, str]) -> None:
@@ -320,6 +353,8 @@ def judge(path: Path) -> Comparison:
     plan = read_json(folder.plan)
     study = make_study(plan["study"], str(folder.plan))
     dataset, splits = Dataset.from_json(read_json(folder.data)), Splits.from_json(read_json(folder.split))
+    known = read_json(folder.latency) if folder.latency.exists() else {}
+    latency = {run.candidate: known[run.id] for run in folder.planned() if run.id in known}
     results = []
     for id in plan["runs"]:
         stored = folder.run(id).read()
@@ -327,6 +362,7 @@ def judge(path: Path) -> Comparison:
             raise RunError(f"{path}: run {id} is not finished; run `bakeoff run {path}` to go on")
         if stored.settings["split"] != splits.hash:
             raise Refused(f"{path}: data or split changed after run {id}; run `bakeoff run {path}` to train under them")
+        stored = replace(stored, facts={**stored.facts, "latency_ms": latency.get(stored.candidate)})
         results.append((stored, folder.run(id).outcomes() if stored.state == "done" else None))
     if not any(outcomes is not None for _, outcomes in results):
         raise RunError(f"{path}: every run failed; the first: {results[0][0].error}")
@@ -341,6 +377,9 @@ def judge(path: Path) -> Comparison:
         groups=splits.groups,
         suspects={
             "leaking images": [id for f in splits.findings if f.code == "leak" for id in f.records],
+            "copies of another image": [
+                id for id, name in splits.groups.items() if name.startswith("copies:") and name != f"copies:{id}"
+            ],
             "flagged labels": task.doubtful([outcomes for outcomes in reversed(once.values()) if outcomes is not None]),
         },
     )

@@ -20,7 +20,7 @@ from bakeoff.data.dataset import Dataset
 from bakeoff.data.load import Feed
 from bakeoff.data.split import Split, Splits
 from bakeoff.errors import DataError, Diverged
-from bakeoff.evaluate.outcomes import evaluate, latency
+from bakeoff.evaluate.outcomes import evaluate
 from bakeoff.files import read_json, sweep
 from bakeoff.models import build, layers, trained
 from bakeoff.models.spec import ModelSpec, Network
@@ -146,7 +146,6 @@ def _hand_over(work: Work, task: Task, state: State, facts: dict[str, Any]) -> I
             **facts,
             "seconds": sum(fact["seconds"] for fact in epochs),
             "images_per_second": float(np.median([fact["images_per_second"] for fact in epochs])),
-            "latency_ms": latency(network, work.size, work.conditions.device),
             "weights_hash": trained.weights_hash(network),
             "epochs_done": len(epochs),
             "best_epoch": state.best.get("epoch"),

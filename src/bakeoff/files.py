@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bakeoff.errors import ResourceError
+from bakeoff.errors import DataError, ResourceError
 
 TEMPORARY = ".tmp-"  # prefix of files not yet renamed into place; sweep() removes what a kill left
 
@@ -65,8 +65,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON as written by write_json."""
-    return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    """Read JSON as written by write_json; raises DataError when it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: damaged: {error}; restore it, or remove it to have it made again") from None
 
 
 def digest(content: Any) -> str:

@@ -62,7 +62,8 @@ def toml_value(value: Any) -> str:
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return '"' + "".join(c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in escaped) + '"'
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{toml_key(key)} = {toml_value(entry)}" for key, entry in value.items()) + " }"
+        filled = {key: entry for key, entry in value.items() if entry is not None}  # TOML has no null
+        return "{ " + ", ".join(f"{toml_key(key)} = {toml_value(entry)}" for key, entry in filled.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(entry) for entry in value) + "]"
     return repr(value)

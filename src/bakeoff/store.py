@@ -1,6 +1,7 @@
 """The study folder: the only module that knows its file names; everything is written by rename.
 
-STUDY/  study.toml data.json split.json audit.json planner.json execution.json plan.json comparison.json report.html
+STUDY/  study.toml data.json split.json audit.json planner.json execution.json plan.json latency.json comparison.json
+        report.html
         cache/pixels-<size>-<resize>.npy
         runs/<run id>/{run.json history.jsonl checkpoints/ model.safetensors model.json outcomes.npz validation.npz}
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -69,10 +71,6 @@ class RunFolder:
             content = read_json(self.path / "run.json")
         except FileNotFoundError:
             return None
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{self.path / 'run.json'}: damaged ({error}); delete the folder to train it again"
-            ) from None
         return Run(**{f.name: content[f.name] for f in fields(Run)})
 
     def write_outcomes(self, outcomes: Outcomes, name: Literal["outcomes", "validation"] = "outcomes") -> None:
@@ -135,6 +133,7 @@ class StudyFolder:
         self.audit = path / "audit.json"
         self.comparison = path / "comparison.json"
         self.execution = path / "execution.json"
+        self.latency = path / "latency.json"
         self.plan = path / "plan.json"
         self.planner = path / "planner.json"
         self.report = path / "report.html"
@@ -158,6 +157,22 @@ class StudyFolder:
             return self.runs()
         found = (self.run(id).read() for id in sorted(read_json(self.plan)["runs"]))
         return [run for run in found if run is not None]
+
+    def best_run(self, candidate: str, metric: str, higher_is_better: bool) -> Run | None:
+        """Return a candidate's finished run with the best validation metric of the weights it handed over.
+
+        Without validation it is the first one; a run made twice counts once.
+        """
+        found: list[tuple[float, str, Run]] = []
+        for run in self.planned():
+            if run.candidate != candidate or run.state != "done" or run.id.endswith("-again"):
+                continue
+            facts = [fact for fact in self.run(run.id).history() if fact["kind"] == "epoch"]
+            values = [value for fact in facts if (value := fact["val"].get(metric)) is not None]
+            costs = [-value if higher_is_better else value for value in values] or [math.inf]
+            kept = min(costs) if run.spec.get("recipe", {}).get("checkpoint") == "best" else costs[-1]
+            found.append((kept, run.id, run))
+        return min(found)[2] if found else None
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""How fast a training step is, by precision and memory layout: measured before a study, in a worker like its runs."""
+"""How fast a candidate is: a training step by precision and layout, before a study; one prediction, after it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from bakeoff.data.load import Batch
-from bakeoff.models import build
+from bakeoff.errors import UsageError
+from bakeoff.evaluate.outcomes import latency
+from bakeoff.models import build, trained
 from bakeoff.models.spec import ModelSpec
 from bakeoff.tasks import TASKS
 from bakeoff.tasks.inference import Conditions
@@ -38,8 +40,18 @@ def measure(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
         bare = spec.model_copy(update={"weights": "none"})  # the values do not matter for the time
         conditions = Conditions(payload["device"], precision, layout == "channels_last")
         state = State(build(bare, classes, size), recipe, conditions)
-        seconds[f"{precision} {layout}"] = _seconds(state, classes, size, str(payload["task"]))
+        try:
+            seconds[f"{precision} {layout}"] = _seconds(state, classes, size, str(payload["task"]))
+        except ValueError as error:  # torch's word for a batch that a layer cannot learn from
+            raise UsageError(f"a training step fails under this recipe: {error}") from error
     yield {"kind": "timing", "candidate": payload["candidate"], "seconds": seconds}
+
+
+def predict(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Time a trained model on one image at a time; yields one fact {"kind": "latency", "milliseconds": median}."""
+    ready = trained.load(payload["model"])
+    network = ready.network.to(payload["device"])
+    yield {"kind": "latency", "milliseconds": latency(network, ready.size, payload["device"])}
 
 
 def _seconds(state: State, classes: int, size: int, task_name: str) -> float:

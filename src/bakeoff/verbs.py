@@ -37,6 +37,7 @@ from bakeoff.report import write_report
 from bakeoff.settings import set_value
 from bakeoff.store import StudyFolder
 from bakeoff.study import DataSpec, SplitSpec, Study, anchor, make_part, make_study, read_study, to_toml
+from bakeoff.tasks import TASKS
 
 Settings = Mapping[str, Any]
 DEFAULT_MODELS = ("small:cnn", "small:resnet", "mobilenetv2_100@pretrained")
@@ -62,9 +63,23 @@ def run(
     fields of study.toml by dotted path, {"recipe.epochs": 3}.  Running again goes on where it stopped.
     """
     study, folder = find_study(Path(target), Path(out) if out else None, models, settings or {})
+    if not is_study(Path(target)):
+        write_study(study, StudyFolder(folder).study)
     comparison = contest.run(study, folder, tell or silent)
     write_report(StudyFolder(folder))
     return comparison
+
+
+def is_study(target: Path) -> bool:
+    """Say whether a path is a study folder or a study.toml, not data."""
+    return target.suffix == ".toml" or (target / "study.toml").is_file()
+
+
+def write_study(study: Study, file: Path) -> None:
+    """Write study.toml; one that a person wrote or edited is not overwritten: UsageError says how to run it."""
+    if file.exists() and file.read_text(encoding="utf-8") != to_toml(read_study(file)):
+        raise UsageError(f"{file} was edited by hand: run it with `bakeoff run {file.parent}`, or choose another --out")
+    write_text(file, to_toml(study))
 
 
 def find_study(target: Path, out: Path | None, models: Sequence[str], settings: Settings) -> tuple[Study, Path]:
@@ -103,7 +118,7 @@ def demo(out: str | Path = "bakeoff-demo", settings: Settings | None = None, tel
     data = write_digits(folder / "digits")
     content = {**DEMO, "data": {"path": str(data.resolve())}, "candidates": list(DEMO["candidates"])}
     study = _study(content, settings or {}, "the demo")
-    write_text(StudyFolder(folder).study, to_toml(study))
+    write_study(study, StudyFolder(folder).study)
     return run(folder, tell=tell)
 
 
@@ -250,15 +265,18 @@ def part_of(model: Path, dataset: Dataset, part: str) -> tuple[str, ...]:
 
 
 def find_model(path: Path) -> Path:
-    """Return the model that a path means: itself, or for a study folder the first run of its best candidate."""
+    """Return the model that a path means: itself, or for a study folder the best run of its best candidate."""
     folder = StudyFolder(path)
     if not folder.comparison.exists():
+        if is_study(path):
+            raise UsageError(f"{path}: this study is not finished; run `bakeoff run {path}`, or name one of its runs")
         return path
-    best = read_json(folder.comparison)["rows"][0]["candidate"]
-    finished = [run.id for run in folder.planned() if run.candidate == best and run.state == "done"]
-    if not finished:
+    found = Comparison.from_json(read_json(folder.comparison))
+    best, metric = found.rows[0].candidate, TASKS[found.task](()).table.get(found.metric)
+    run = folder.best_run(best, found.metric, metric is None or metric.higher_is_better)
+    if run is None:
         raise UsageError(f"{path}: the winner {best} has no finished run here")
-    return folder.run(finished[0]).path
+    return folder.run(run.id).path
 
 
 def dry_run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,10 +122,7 @@ def _files(path: Path) -> tuple[Path, Path]:
 
 def _described(description: Path) -> dict[str, Any]:
     """Read model.json and check that it is ours."""
-    try:
-        content = read_json(description)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{description}: damaged: {error}") from error
+    content = read_json(description)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(f"{description}: is not the description of a bakeoff model")
     if content.get("schema_version") != SCHEMA_VERSION:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -138,8 +137,6 @@ def read_part(path: Path) -> dict[str, Any]:
         content = read_json(path)
     except FileNotFoundError:
         return {}
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: damaged ({error}); run the study again to have it rewritten") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds {type(content).__name__}, expected an object; run the study again")
     return content

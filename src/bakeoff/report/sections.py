@@ -60,24 +60,13 @@ def turned(chance: Estimate) -> Estimate:
 
 def winner(material: Material) -> dict[str, Any] | None:
     """Return the trained model of the best-looking candidate: the run with the best validation headline."""
-    best: tuple[float, str, dict[str, Any]] | None = None
-    up = material.metric.higher_is_better
-    for run in material.candidates[0].counted if material.candidates else ():
-        folder = material.folder.run(run.id)
-        if run.state != "done" or not folder.model.exists():
-            continue
-        found = [_validation(fact, material.comparison.metric) for fact in folder.history()]
-        costs = [-value if up else value for value in found if value is not None] or [float("inf")]
-        best_epoch = (run.spec.get("recipe") or {}).get("checkpoint") == "best"
-        cost = min(costs) if best_epoch else costs[-1]
-        entry = (cost, run.id, {"run": run, "file": f"runs/{run.id}/model.safetensors"})
-        best = entry if best is None or entry[:2] < best[:2] else best
-    return None if best is None else {**best[2], "candidate": material.candidates[0]}
-
-
-def _validation(fact: Mapping[str, Any], metric: str) -> float | None:
-    """Return the validation metric of an epoch fact."""
-    return known((fact.get("val") or {}).get(metric)) if fact.get("kind") == "epoch" else None
+    if not material.candidates:
+        return None
+    first, metric = material.candidates[0], material.comparison.metric
+    run = material.folder.best_run(first.name, metric, material.metric.higher_is_better)
+    if run is None or not material.folder.run(run.id).model.exists():
+        return None
+    return {"run": run, "file": f"runs/{run.id}/model.safetensors", "candidate": first}
 
 
 def candidates(material: Material) -> Section:
