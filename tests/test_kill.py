@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -28,15 +29,34 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, env=environment, start_new_session=True)
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    """Return the weights hash of every finished run."""
-    runs = [read_json(file) for file in folder.glob("runs/*/run.json")]
-    return {run["id"]: run["facts"]["weights_hash"] for run in runs if run["state"] == "done"}
+def results(folder: Path) -> dict[str, tuple[str, list[str]]]:
+    """Return the weights hash and the facts of training, less the seconds, of every finished run."""
+    found = {}
+    for file in folder.glob("runs/*/run.json"):
+        facts = [json.loads(line) for line in (file.parent / "history.jsonl").read_text().splitlines()]
+        for fact in facts:
+            fact.pop("seconds", None)
+            fact.pop("images_per_second", None)
+        run = read_json(file)
+        if run["state"] == "done":
+            found[run["id"]] = (run["facts"]["weights_hash"], [json.dumps(fact, sort_keys=True) for fact in facts])
+    return found
 
 
 def steps(folder: Path) -> set[str]:
     """Return the checkpoints that are there."""
     return {str(path) for path in folder.glob("runs/*/checkpoints/*.pt")}
+
+
+def wait(process: subprocess.Popen[bytes], folder: Path, draws: random.Random) -> None:
+    """Wait for a random moment: half of the time while training, else anywhere between the start and the end."""
+    if draws.random() < 0.5:
+        time.sleep(draws.uniform(0.5, 10))
+        return
+    before, deadline = steps(folder), time.monotonic() + 60
+    while steps(folder) <= before and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(draws.uniform(0, 1))
 
 
 def test_killed_studies_end_as_if_they_had_not_been(tmp_path: Path) -> None:
@@ -48,7 +68,7 @@ def test_killed_studies_end_as_if_they_had_not_been(tmp_path: Path) -> None:
             "seeds": 1,
             "repeat_one": False,
             "execution": {"precision": "fp32"},
-            "recipe": {"epochs": 4, "batch": 32, "augment": "digits", "ema": 0.9},
+            "recipe": {"epochs": 4 * KILLS, "batch": 32, "augment": "digits", "ema": 0.9},
             "candidates": ["small:cnn", "small:mlp"],
         }
     )
@@ -60,17 +80,15 @@ def test_killed_studies_end_as_if_they_had_not_been(tmp_path: Path) -> None:
     draws, kills = random.Random(0), 0
     while kills < KILLS:
         process = start(tmp_path / "killed")
-        before, deadline = steps(tmp_path / "killed"), time.monotonic() + 120
-        while steps(tmp_path / "killed") <= before and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)  # training has gone on
+        wait(process, tmp_path / "killed", draws)
         if process.poll() is not None:
-            break
-        time.sleep(draws.uniform(0, 1.5))
+            break  # it had come to its end
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         kills += 1
     process = start(tmp_path / "killed")
     assert process.wait(300) == 0, (tmp_path / "killed.log").read_text()
     assert kills >= min(2, KILLS)
-    assert hashes(tmp_path / "killed") == hashes(tmp_path / "whole")
-    assert len(hashes(tmp_path / "whole")) == 2
+    print(f"{kills} kills")
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+    assert len(results(tmp_path / "whole")) == 2
