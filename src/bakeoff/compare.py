@@ -92,7 +92,7 @@ class Comparison:
     verdict: str
     next_step: str
     controls: tuple[Control, ...]
-    findings: tuple[Finding, ...]  # self-checks of PROTOCOL section 8 included, passed ones as "info"
+    findings: tuple[Finding, ...]  # self-checks of docs/protocol.md, section 8 included, passed ones as "info"
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class Side:
 
 
 def compare(task: Task, question: Question, results: Sequence[tuple[Run, Outcomes | None]]) -> Comparison:
-    """Compare the runs of a study (outcomes None for failed runs); PROTOCOL.md says how.
+    """Compare the runs of a study (outcomes None for failed runs); docs/protocol.md says how.
 
     Raises Refused, naming the condition, when data, split, test images, labels, seeds or any undeclared setting
     differ, or when runs are missing; UsageError for an unknown metric or baseline.

@@ -1,6 +1,6 @@
-"""PROTOCOL.md section 9, points 1 to 4: false claims, coverage, power and canaries in simulated worlds.
+"""docs/protocol.md section 9, points 1 to 4: false claims, coverage, power and canaries in simulated worlds.
 
-A world is PROTOCOL.md's: logit p[model, seed, image] = mean + image difficulty + image x model + seed effect, and the
+docs/protocol.md, 1: logit p[model, seed, image] = mean + image difficulty + image x model + seed effect, and the
 outcome is a Bernoulli draw.  Its standard deviations are solved from three numbers: accuracy, the share of images on
 which two seeds of one model disagree, and the variance of the models' difference over images.
 """

@@ -1,4 +1,4 @@
-"""PROTOCOL.md section 9, points 5 and 6: exact properties, oracles, degenerate input."""
+"""docs/protocol.md section 9, points 5 and 6: exact properties, oracles, degenerate input."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_the_chance_of_winning_counts_one_run_each() -> None:
     assert chance_better(found)[1] == pytest.approx(stats.norm.cdf(found.low / spread))
 
 
-PLANNED = {  # PROTOCOL.md section 7, S = 3 / 5 / 10
+PLANNED = {  # docs/protocol.md section 7, S = 3 / 5 / 10
     "H": "13.4/10.7/9.0 9.6/7.6/6.4 7.0/5.5/4.6 5.0/3.8/3.1 4.1/3.0/2.4 3.6/2.6/1.9 3.3/2.3/1.6",
     "L": "14.6/13.9/13.4 10.4/9.8/9.4 7.5/7.0/6.7 5.2/4.7/4.3 4.1/3.5/3.2 3.5/2.9/2.4 3.2/2.4/1.8",
 }

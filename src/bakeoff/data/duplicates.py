@@ -1,6 +1,6 @@
 """The same picture twice: signatures in one pass, exact and near duplicates, clusters of what belongs together.
 
-PROTOCOL: exact = equal md5 of the decoded pixels; near = 64-bit perceptual hashes (Zauner 2010, "Implementation and
+docs/protocol.md, 4: exact = equal md5 of the decoded pixels; near = 64-bit perceptual hashes (Zauner, "Implementation and
 benchmarking of perceptual image hash functions") within Hamming distance 6 over the 8 flips and rotations, confirmed
 by a correlation above .95 of the 32x32 grey thumbnails turned the same way.
 """
@@ -190,7 +190,7 @@ def _stored_format(dataset: Dataset, record: Record) -> str:
 
 
 def duplicates(signatures: Signatures) -> Duplicates:
-    """Return the exact and the near duplicates, with a note where near ones mean nothing (see PROTOCOL 4)."""
+    """Return the exact and the near duplicates, with a note where near ones mean nothing (see docs/protocol.md, 4)."""
     return signatures.duplicates
 
 

@@ -1,4 +1,4 @@
-"""Grouped, stratified, duplicate-safe splits and folds, frozen by the fingerprint of the data (PROTOCOL 4).
+"""Grouped, stratified, duplicate-safe splits and folds, frozen by the fingerprint of the data (docs/protocol.md, 4).
 
 `clusters` (see duplicates.clusters) maps each id to the name of what must stay together; a cluster is never torn.
 Every split is a function of ids, labels, clusters and seed; the order of the records does not matter.
@@ -23,7 +23,7 @@ from bakeoff.files import digest
 from bakeoff.findings import Finding, listed
 from bakeoff.seeds import generator
 
-SMALL_VALIDATION, SMALL_PER_CLASS = 100, 10  # PROTOCOL 3: below, an epoch cannot be chosen
+SMALL_VALIDATION, SMALL_PER_CLASS = 100, 10  # docs/protocol.md, 3: below, an epoch cannot be chosen
 OFF_SHARE, OFF_CLASS, OFF_COUNT = 0.03, 0.25, 2  # what is called unbalanced: share of a part, of a class, and images
 
 Clusters = Mapping[str, str]

@@ -1,4 +1,4 @@
-"""PROTOCOL.md section 7: what a study can find before it trains, when it may stop, and what would settle it."""
+"""docs/protocol.md section 7: what a study can find before it trains, when it may stop, and what would settle it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Noise:
         return Noise(self.image * factor, self.run * factor, accuracy)
 
 
-# The two settings of PROTOCOL.md: two seeds of one model disagree on 15.8 % and 7.0 % of the images at 85 %; the image
+# The two settings of docs/protocol.md, 1: two seeds of one model disagree on 15.8 % and 7.0 % of the images; the image
 # parts are those that reproduce its table.
 FROM_SCRATCH = Noise(0.0326, 0.158)
 FINE_TUNED = Noise(0.1016, 0.070)

@@ -129,7 +129,7 @@ def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
 
 
 def intervals(table: Mapping[str, Metric], outcomes: Outcomes, groups: Codes) -> dict[str, Interval]:
-    """Return each metric of one run with its 95 % interval over images, or over `groups` (n,), as in PROTOCOL.md.
+    """Return each metric of one run with its 95 % interval over images, or over `groups` (n,), as in docs/protocol.md.
 
     Means over images use their values, the others jackknife pseudo-values.  A percent metric that is perfect on every
     image gets the exact binomial bound.  No interval (None) with fewer than 2 groups or where a metric is undefined.

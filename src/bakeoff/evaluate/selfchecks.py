@@ -1,4 +1,4 @@
-"""PROTOCOL.md section 8: the checks that a comparison makes of itself; a passed one is a finding too."""
+"""docs/protocol.md section 8: the checks that a comparison makes of itself; a passed one is a finding too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md sections 5 and 6 as pure functions on arrays: the crossed t, its pieces, and what follows from it.
+"""docs/protocol.md sections 5 and 6 as pure functions on arrays: the crossed t, its pieces, and what follows from it.
 
 Scores are arrays (S, n): rows are seeds (or repeats of a cross-validation), columns are test images, higher is better.
 """
@@ -79,7 +79,7 @@ def crossed_t(
     pooled: SeedVariance | None = None,
     level: float = 0.05,
 ) -> Result:
-    """Test mean(a) - mean(b) with seeds and test images both as sources of chance (PROTOCOL.md section 5).
+    """Test mean(a) - mean(b) with seeds and test images both as sources of chance (docs/protocol.md section 5).
 
     a (S_A, n) and b (S_B, n) are scores on the same images in the same order; the seeds of the two are independent.
     `groups` (n,) names what belongs together; `pooled` replaces both seed components (and allows one seed).  When

@@ -1,7 +1,7 @@
 """The pieces of variance behind every test: what the seeds do, what the choice of test images does.
 
 Scores are arrays (S, n): rows are seeds (or repeats of a cross-validation), columns are test images, higher is better.
-V_img, c_m, s2_m, MSE_m, D and df are the letters of PROTOCOL.md.
+V_img, c_m, s2_m, MSE_m, D and df are the letters of docs/protocol.md.
 """
 
 from __future__ import annotations

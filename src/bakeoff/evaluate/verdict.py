@@ -1,4 +1,4 @@
-"""PROTOCOL.md section 6 in words: a sentence per pair, the verdict, and the cheapest next step."""
+"""docs/protocol.md section 6 in words: a sentence per pair, the verdict, and the cheapest next step."""
 
 from __future__ import annotations
 
