@@ -1,8 +1,8 @@
 """The same picture twice: signatures in one pass, exact and near duplicates, clusters of what belongs together.
 
-Exact: equal md5 of the decoded pixels.  Near: 64-bit perceptual hashes (Zauner 2010, "Implementation and benchmarking of
-perceptual image hash functions") within Hamming distance 6 over the 8 flips and rotations, confirmed by a correlation
-above .95 of the 32x32 grey thumbnails turned the same way (docs/protocol.md, 4).
+Exact: equal md5 of the decoded pixels.  Near: 64-bit perceptual hashes (Zauner 2010, "Implementation and benchmarking
+of perceptual image hash functions") within Hamming distance 6 over the 8 flips and rotations, confirmed by a
+correlation above .95 of the 32x32 grey thumbnails turned the same way (docs/protocol.md, 4).
 """
 
 from __future__ import annotations
