@@ -79,7 +79,7 @@ def main() -> None:
             np.save(path, np.random.default_rng(0).integers(0, 255, (IMAGES, size, size, 3), np.uint8))
             targets = np.arange(IMAGES) % CLASSES
             feed = Feed(path, np.arange(IMAGES), targets, Augment(augment, size), Mix(CLASSES), BATCH, 0)
-            resident = list(feed.epoch(0))
+            resident = [batch.to("cpu") for batch in feed.epoch(0)]
             pairs = [(bare(arch, resident, size), whole(arch, feed, size)) for _ in range(rounds + 1)][1:]
             plain, looped = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
             ratio = statistics.median(loop / base for base, loop in pairs)

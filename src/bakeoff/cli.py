@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ import typer
 
 from bakeoff import cli_data
 from bakeoff.errors import BakeoffError
+from bakeoff.findings import plural
 from bakeoff.options import (
     Data,
     Folds,
@@ -23,6 +25,7 @@ from bakeoff.options import (
     GroupFrom,
     Json,
     LabelFrom,
+    TERMINATED,
     Models,
     Out,
     Quiet,
@@ -226,7 +229,7 @@ def predict(
 
     errors = verbs.write_predictions(model, inputs, out, (batch, device), as_json)
     if errors:
-        say(f"{errors} files could not be read; they are named in the output")
+        say(f"{plural(errors, 'file')} could not be read; see the error column of the output")
         raise typer.Exit(3)
 
 
@@ -259,7 +262,21 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        _run(given)
+    except BrokenPipeError:  # whoever read the output, head say, has enough
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed goes nowhere
+        sys.exit(141)
+
+
+def _run(given: list[str]) -> None:
+    """Run the command line; raises BrokenPipeError, which typer would turn into exit code 1, as it was."""
+    try:
         app(given)
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
+        raise
     except BakeoffError as error:
         if os.environ.get("BAKEOFF_DEBUG"):
             traceback.print_exc()
@@ -267,10 +284,8 @@ def main(arguments: list[str] | None = None) -> None:
             print_json({"error": str(error), "type": type(error).__name__, "exit_code": error.exit_code})
         say(f"bakeoff: {error}")
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(141)
 
 
 def _terminate(_signal: int, _frame: object) -> None:
     """End as after Ctrl-C, workers included, with the signal's exit code."""
-    sys.exit(143)
+    sys.exit(TERMINATED)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bakeoff.errors import ResourceError
 from bakeoff.options import (
     Data,
     Folds,
@@ -47,12 +48,17 @@ def data_audit(
     from bakeoff import verbs
 
     with show_progress(quiet) as progress:
-        found = verbs.audit(
-            data, out, all_settings(None, data_settings(format, label_from, group_from)), progress.count
-        )
+        dataset = verbs.read(data, all_settings(None, data_settings(format, label_from, group_from)))
+        found = verbs.audit_dataset(dataset, progress=progress.count)
     print_json(found.to_json()) if as_json else print_findings(found.findings)
-    if out is not None:
-        say(f"contact sheet: {out}")
+    if out is None:
+        return
+    try:  # the findings are told by now, and with --json they stay the only answer
+        verbs.write_audit(out, dataset, found)
+    except ResourceError as error:
+        say(f"bakeoff: the contact sheet was not written: {error}; choose another place with --out")
+        raise typer.Exit(error.exit_code) from error
+    say(f"contact sheet: {out}")
 
 
 @app.command("split")

@@ -20,7 +20,7 @@ from bakeoff.evaluate.pairs import Contest, Estimate, Level, Pair, best_set, tes
 from bakeoff.evaluate.selfchecks import Repeat
 from bakeoff.evaluate.variance import Codes, group_codes
 from bakeoff.evaluate.verdict import Unit, advice, verdict, worded
-from bakeoff.findings import Finding, printable
+from bakeoff.findings import Finding, plural, printable
 
 if TYPE_CHECKING:  # a comparison is read and shown without torch
     from bakeoff.store import Run
@@ -250,7 +250,11 @@ def _refuse_incomplete(question: Question, runs: Mapping[str, Sequence[Run]]) ->
         for name in runs:
             missing = {(r, f) for r in range(question.repeats) for f in range(question.folds)} - places[name]
             if missing or len(runs[name]) != len(places[name]):
-                what = f"{len(missing)} repeats x folds are missing" if missing else "some fold was run with two seeds"
+                what = (
+                    f"{plural(len(missing), 'repeat x fold')} missing"
+                    if missing
+                    else "some fold was run with two seeds"
+                )
                 raise Refused(f"{printable(name)}: {what}; run the study again, it resumes")
         return
     first = next(iter(places))
@@ -289,7 +293,8 @@ def _contest(question: Question, metric: Metric, sides: Sequence[Side], keep: Se
     eps = question.eps / 100 if metric.percent else question.eps
     tables = {name: table for name, (table, _) in made.items()}
     rows = {name: aligned.rows for name, aligned in finished.items()}
-    return Contest(tables, rows, units, count, question.folds, eps, question.baseline)
+    absent = tuple(side.name for side in sides if side.name not in finished)
+    return Contest(tables, rows, units, count, question.folds, eps, question.baseline, absent)
 
 
 def _groups(question: Question, ids: Sequence[str]) -> Codes:

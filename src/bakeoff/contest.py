@@ -19,6 +19,7 @@ from bakeoff.engines.local import LocalEngine, share_cores
 from bakeoff.errors import BakeoffError, DataError, Refused, ResourceError, RunError, UsageError, nearest
 from bakeoff.evaluate.planner import Design, planner_table, smallest_difference
 from bakeoff.files import digest, read_json, write_json, write_text
+from bakeoff.findings import plural, printable
 from bakeoff.models import python_file, resolve
 from bakeoff.models.spec import ModelSpec
 from bakeoff.models.weights import file_hash
@@ -68,7 +69,7 @@ def plan_only(study: Study, path: Path, tell: Tell = silent) -> tuple[Prepared, 
 
 
 def check_question(study: Study, prepared: Prepared) -> None:
-    """Raise UsageError for what could only be found wrong after training: metric, or a choice without validation."""
+    """Raise UsageError for what would be found wrong too late or never: metric, no validation, too large a batch."""
     table = TASKS[prepared.dataset.task](prepared.dataset.classes).table
     if study.metric is not None and study.metric not in table:
         raise UsageError(f"unknown metric {study.metric!r}{nearest(study.metric, table)}; known: {', '.join(table)}")
@@ -77,6 +78,13 @@ def check_question(study: Study, prepared: Prepared) -> None:
         raise UsageError(
             f'{choosing[0]}: checkpoint = "best" needs validation images, and the split has none: set split.val above 0'
         )
+    images = min(len(part.train) for part in prepared.splits.parts)
+    for candidate in study.candidates:
+        if candidate.recipe.batch > images:
+            raise UsageError(
+                f"{printable(candidate.name)}: recipe.batch = {candidate.recipe.batch} is more than the "
+                f"{plural(images, 'training image')}; set it to {images} or less"
+            )
 
 
 def speak_before(study: Study, prepared: Prepared, folder: StudyFolder, tell: Tell = silent) -> str:
@@ -99,10 +107,10 @@ def speak_before(study: Study, prepared: Prepared, folder: StudyFolder, tell: Te
 
 def planner_sentence(design: Design, eps: float) -> str:
     """Say what a design can find (at accuracy 85 %, seed sd 1 point) and, when that is more than eps, what to do."""
-    unit = "repeats" if design.folds > 1 else "seeds"
-    plan = f"{design.seeds} {unit} and {design.images} independent test images"
+    unit = "repeat" if design.folds > 1 else "seed"
+    plan = f"{plural(design.seeds, unit)} and {plural(design.images, 'independent test image')}"
     if design.seeds < 2 or design.images < 20:
-        return f"{plan} are too few for a claim about the models: 3 {unit} and 20 images are the least."
+        return f"{plan} are too few for a claim about the models: 3 {unit}s and 20 images are the least."
     found = 100 * smallest_difference(design)
     words = f"With {plan} this study finds a difference of {found:.1f} points or more with 80 % power."
     if found <= eps:

@@ -41,6 +41,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def plural(amount: int, noun: str) -> str:
+    """Write an amount with its noun.
+
+    >>> plural(1, "seed"), plural(12000, "image")
+    ('1 seed', '12,000 images')
+    """
+    return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
+
+
 def listed(names: Sequence[str], limit: int = 3) -> str:
     """Return the first few names, printable, and how many more there are.
 

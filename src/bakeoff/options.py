@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bakeoff.progress import Progress
 
 SCHEMA_VERSION = 1
+TERMINATED = 143  # exit code after SIGTERM
+STOPPED = "stopped; run the same command again to go on"
 Data = Annotated[
     Path, typer.Argument(help="Labelled images: class folders, a CSV or Parquet table, idx files, VOC XML.")
 ]
@@ -66,15 +68,22 @@ def model_names(models: str | None) -> list[str]:
 
 @contextmanager
 def show_progress(quiet: bool) -> Iterator[Progress]:
-    """Yield the display of a study under way, on stderr; Ctrl-C leaves with exit code 130 and says how to go on."""
+    """Yield the display of a study under way, on stderr.
+
+    Ctrl-C leaves with exit code 130 and SIGTERM with 143; both say how to go on.
+    """
     from bakeoff.progress import Progress
 
     try:
         with Progress(mode="quiet" if quiet else "auto") as progress:
             yield progress
     except KeyboardInterrupt:
-        say("stopped; run the same command again to go on")
+        say(STOPPED)
         raise typer.Exit(130) from None
+    except SystemExit as end:
+        if end.code == TERMINATED:
+            say(STOPPED)
+        raise
 
 
 def print_findings(findings: Iterable[Finding]) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bakeoff.data.decode import SUFFIXES, Resize, decode, resize
 from bakeoff.errors import DataError, UnreadableImage, UsageError, nearest
+from bakeoff.findings import printable
 from bakeoff.models import trained
 from bakeoff.models.trained import Trained
 from bakeoff.tasks import TASKS
@@ -144,18 +145,22 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
         yield place, sorted(name for name in names if not name.startswith("."))
 
 
-def write_csv(predictions: Iterable[Prediction], stream: TextIO, classes: Sequence[str]) -> int:
-    """Write path, label, probability, error and a score per class; return how many files could not be used.
+def write_csv(predictions: Iterable[Prediction], stream: TextIO, classes: Sequence[str], escaped: bool = False) -> int:
+    r"""Write path, label, probability, error and a score per class; return how many files could not be used.
 
-    A cell that starts with = + - @ gets an apostrophe in front, so that no spreadsheet runs it as a formula.
+    A cell that starts with = + - @ gets an apostrophe in front, so that no spreadsheet runs it as a formula.  Names
+    stay exact otherwise, control and bidirectional characters included (a line break is quoted), since programs open
+    files by them; with `escaped`, meant for terminals, which such characters steer, they are written as \x1b, \u202e.
     """
+    show = printable if escaped else str
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["path", "label", "probability", "error", *(_cell(f"score:{name}") for name in classes)])
+    writer.writerow(["path", "label", "probability", "error", *(_cell(show(f"score:{name}")) for name in classes)])
     failed = 0
     for found in predictions:
         scores = [f"{found.scores[name]:.7g}" if found.scores else "" for name in classes]
         chance = "" if found.probability is None else f"{found.probability:.7g}"
-        writer.writerow([_cell(found.path), _cell(found.label or ""), chance, _cell(found.error or ""), *scores])
+        path, label, error = (_cell(show(text or "")) for text in (found.path, found.label, found.error))
+        writer.writerow([path, label, chance, error, *scores])
         failed += found.error is not None
     return failed
 

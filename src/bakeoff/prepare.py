@@ -12,10 +12,10 @@ from bakeoff.data.dataset import Dataset
 from bakeoff.data.duplicates import clusters, duplicates, signatures
 from bakeoff.data.formats import read
 from bakeoff.data.split import Splits, folds, given, holdout
-from bakeoff.errors import DataError
+from bakeoff.errors import DataError, UsageError
 from bakeoff.files import digest, read_json, write_json
 from bakeoff.store import StudyFolder
-from bakeoff.study import SplitSpec, Study
+from bakeoff.study import DataSpec, SplitSpec, Study
 
 Tell = Callable[[str, dict[str, Any]], None]  # (run id or "", fact): what a display is told
 
@@ -36,7 +36,7 @@ def prepare(study: Study, folder: StudyFolder, tell: Tell = silent) -> Prepared:
     """Read, audit and split the data, or take up what the folder holds when neither data nor split rule changed."""
     tell("", {"kind": "phase", "name": "read"})
     spec = study.data
-    dataset = read(Path(spec.path), spec.format, spec.label_from, spec.group_from)
+    dataset = _read(spec, folder)
     key = digest([dataset.fingerprint, study.split.model_dump(), spec.skip_unreadable, spec.accept_leaks])
     if folder.split.exists() and folder.audit.exists() and _up_to_date(read_json(folder.audit), key, study.size):
         return _taken_up(folder, dataset.source)
@@ -54,6 +54,16 @@ def prepare(study: Study, folder: StudyFolder, tell: Tell = silent) -> Prepared:
     write_json(folder.split, splits.to_json())
     write_json(folder.audit, {**found.to_json(), "key": key, "size": study.size})
     return Prepared(dataset, splits)
+
+
+def _read(spec: DataSpec, folder: StudyFolder) -> Dataset:
+    """Read the data of a study; where there is nothing any more, UsageError says how to name their new place."""
+    if not Path(spec.path).exists():
+        raise UsageError(
+            f"{spec.path}: the data of the study {folder.path} are not there any more; if they were moved, name the "
+            f"new place with --set data.path=NEW, or for good in {folder.study}"
+        )
+    return read(Path(spec.path), spec.format, spec.label_from, spec.group_from)
 
 
 def _up_to_date(stored: Mapping[str, Any], key: str, size: int) -> bool:

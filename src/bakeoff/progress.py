@@ -134,7 +134,7 @@ class Progress:
         """Return the study's standing in a line: runs done, best so far, time left."""
         if not self.total:
             return "{} {:,}/{:,}".format(self._phase, *self._count) if self._count[1] else self._phase
-        parts = [f"{self.finished + self.failed}/{self.total} runs done"]
+        parts = [f"{self.finished + self.failed}/{self.total} run{'s' * (self.total > 1)} done"]
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.best is not None:
@@ -167,7 +167,8 @@ class Progress:
             case "plan":
                 self.total, self.finished, self._began = fact["runs"], fact["done"], monotonic()
                 if self.finished:
-                    self._say(f"{self.finished} of {self.total} runs are done already")
+                    many = f"{self.finished} of {self.total} runs are"
+                    self._say(f"{many if self.total > 1 else 'the only run is'} done already")
 
     def _hear(self, id: str, fact: dict[str, Any]) -> None:
         """Take a fact of a run in."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from bakeoff.data.decode import Resize
 from bakeoff.errors import UsageError, nearest
@@ -85,7 +86,7 @@ class Candidate(_Part):
         model = {"arch": model} if isinstance(model, str) else model
         filled = {**given, "model": model}
         if "name" not in filled and isinstance(model, dict):
-            filled["name"] = str(model.get("arch", ""))
+            filled["name"] = _called(model)
         return filled
 
 
@@ -205,7 +206,16 @@ def anchor(content: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _arch(candidate: Any) -> str | None:
     """Return the architecture of a candidate without a name; None where it has a name, or no model."""
     named = not isinstance(candidate, dict) or "name" in candidate or not isinstance(candidate.get("model"), dict)
-    return None if named else str(candidate["model"]["arch"])
+    return None if named else _called(candidate["model"])
+
+
+def _called(model: dict[str, Any]) -> str:
+    """Return what a candidate without a name is called: its architecture; a Python file without its folders."""
+    spec = split_arch(model)
+    if spec.get("source") != "python":
+        return str(model.get("arch", ""))
+    file, colon, function = spec["arch"].rpartition(":")
+    return f"{Path(file).name}{colon}{function}"
 
 
 def _anchored(candidate: Any, folder: Path) -> dict[str, Any]:
@@ -225,12 +235,19 @@ def _anchored(candidate: Any, folder: Path) -> dict[str, Any]:
 
 
 def explain(error: ValidationError, source: str) -> str:
-    """Say what pydantic found wrong: the key, what is expected, the nearest known key."""
+    """Say what pydantic found wrong: the key, what is expected, the nearest known key.
+
+    What is wrong with the shared recipe is wrong with every candidate that inherits it; it is said once.
+    """
     lines = []
-    for issue in error.errors(include_url=False):
+    issues = error.errors(include_url=False)
+    shared = {_complaint(issue) for issue in issues if issue["loc"][:1] == ("recipe",)}
+    for issue in issues:
+        if issue["loc"][:1] == ("candidates",) and _complaint(issue) in shared:
+            continue
         key = ".".join(str(part) for part in issue["loc"])
         if issue["type"] == "extra_forbidden":
-            lines.append(f"{source}: unknown key {key}{nearest(str(issue['loc'][-1]), _known_keys())}")
+            lines.append(f"{source}: unknown key {key}{_hint(str(issue['loc'][-1]))}")
         else:
             message = issue["msg"].removeprefix("Value error, ")
             got = "" if issue["type"] in ("missing", "value_error") else f", got {issue['input']!r}"
@@ -238,11 +255,29 @@ def explain(error: ValidationError, source: str) -> str:
     return "\n".join(lines)
 
 
-def _known_keys() -> list[str]:
-    """Return every key that some section of study.toml knows."""
-    sections: tuple[type[BaseModel], ...] = (Study, DataSpec, SplitSpec, Execution, Candidate)
-    parts: tuple[type[BaseModel], ...] = (*sections, ModelSpec, Head, Recipe, Stage)
-    return sorted({key for part in parts for key in part.model_fields})
+def _complaint(issue: ErrorDetails) -> tuple[Any, ...]:
+    """Return what is wrong, and where inside a recipe, whoever's it is."""
+    place = issue["loc"][2:] if issue["loc"][:1] == ("candidates",) else issue["loc"]
+    return place, issue["msg"], "" if issue["type"] == "value_error" else repr(issue["input"])
+
+
+def _hint(key: str) -> str:
+    """Return where a key belongs that some section of study.toml knows, or else the nearest known key."""
+    sections: dict[str, type[BaseModel]] = {
+        "at the top": Study,
+        "in [data]": DataSpec,
+        "in [split]": SplitSpec,
+        "in [execution]": Execution,
+        "in [[candidates]]": Candidate,
+        "in a candidate's model": ModelSpec,
+        "in a model's head": Head,
+        "in [recipe] or a candidate's recipe": Recipe,
+        "in a recipe's stages": Stage,
+    }
+    places = [place for place, section in sections.items() if key in section.model_fields]
+    if places:
+        return f" ({key} stands {' or '.join(places)})"
+    return nearest(key, sorted({known for section in sections.values() for known in section.model_fields}))
 
 
 def to_toml(study: Study) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bakeoff.compare import Comparison, Estimate
 from bakeoff.evaluate.score import Interval, Score
+from bakeoff.findings import plural
 from bakeoff.models.catalogue import Entry
 from bakeoff.models.layers import LayerTable
 from bakeoff.tasks import TASKS
@@ -77,7 +78,9 @@ def score_text(score: Score) -> str:
     rows = [[table[name].title, *cells(table[name], found)] for name, found in score.metrics.items()]
     body = columns(["metric", "value", "95 % interval"], rows, right=[1])
     notes = [f"{finding.severity}: {finding.sentence}" for finding in score.findings]
-    return "\n".join([body, "", f"{score.images} images in {score.groups} independent groups", *notes])
+    return "\n".join(
+        [body, "", f"{plural(score.images, 'image')} in {plural(score.groups, 'independent group')}", *notes]
+    )
 
 
 def comparison_text(comparison: Comparison) -> str:

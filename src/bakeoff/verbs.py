@@ -10,9 +10,9 @@ from typing import Any, TextIO
 
 from bakeoff import contest
 from bakeoff.compare import Comparison
-from bakeoff.data import audit as audit_room
 from bakeoff.data import formats
 from bakeoff.data.audit import Audit
+from bakeoff.data.audit import audit as audit_dataset
 from bakeoff.data.cache import Counter
 from bakeoff.data.dataset import Dataset
 from bakeoff.data.digits import write_digits
@@ -191,10 +191,15 @@ def audit(
 ) -> Audit:
     """Audit labelled images and, with `out`, write the findings as an HTML contact sheet."""
     dataset = read(data, settings)
-    found = audit_room.audit(dataset, progress=progress)
+    found = audit_dataset(dataset, progress=progress)
     if out is not None:
-        write_text(Path(out), audit_sheet(dataset, found))
+        write_audit(out, dataset, found)
     return found
+
+
+def write_audit(out: str | Path, dataset: Dataset, found: Audit) -> None:
+    """Write an audit's findings as an HTML contact sheet."""
+    write_text(Path(out), audit_sheet(dataset, found))
 
 
 def split(
@@ -293,7 +298,9 @@ def dry_run(
     return {
         "images": len(prepared.dataset),
         "classes": len(prepared.dataset.classes),
-        "train, val, test": [len(first.train), len(first.val), len(first.test)],
+        "train": len(first.train),
+        "val": len(first.val),
+        "test": len(first.test),
         "candidates": [candidate.name for candidate in study.candidates],
         "runs": contest.count_runs(study),
         "planner": planner,
@@ -317,7 +324,10 @@ def models(
 def write_predictions(
     model: Path, inputs: Sequence[str], out: Path | None, how: tuple[int, str], json_lines: bool
 ) -> int:
-    """Predict and write CSV or JSON lines to a file or stdout; return how many files could not be read."""
+    """Predict and write CSV or JSON lines to a file or stdout; return how many files could not be read.
+
+    Programs that read a file or a pipe get names as they are; on a terminal control characters are escaped.
+    """
     if out is not None and out.suffix.lower() not in (".csv", ".jsonl"):
         raise UsageError(f"{out}: predictions are written to a .csv or .jsonl file")
     found = trained.load(find_model(model))
@@ -325,10 +335,14 @@ def write_predictions(
     lines = json_lines or (out is not None and out.suffix.lower() == ".jsonl")
 
     def write(stream: TextIO) -> int:
-        return write_jsonl(predictions, stream) if lines else write_csv(predictions, stream, found.classes)
+        if lines:
+            return write_jsonl(predictions, stream)
+        return write_csv(predictions, stream, found.classes, escaped=stream.isatty())
 
     if out is None:
-        return write(sys.stdout)
+        errors = write(sys.stdout)
+        sys.stdout.flush()  # here, so that a reader who left is noticed
+        return errors
     with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         return write(stream)
 

@@ -29,7 +29,7 @@ from bakeoff.data.quality import (
 from bakeoff.data.split import Split, Splits
 from bakeoff.data.split import class_missing as missing_classes
 from bakeoff.data.split import validation_small as small_validation
-from bakeoff.findings import Finding, Severity, listed, printable
+from bakeoff.findings import Finding, Severity, listed, plural, printable
 
 IMBALANCE, STRONG_IMBALANCE = 3.0, 10.0  # images of the largest class per image of the smallest
 RARE = 20  # images of a class below which its numbers say little
@@ -149,7 +149,9 @@ def _alike(groups: Sequence[tuple[str, ...]], what: str, advice: str) -> Observa
     first = "; ".join(" = ".join(printable(id) for id in group[:3]) for group in groups[:3])
     ids = tuple(id for group in groups for id in group)
     more = f"; and {len(groups) - 3} more" if len(groups) > 3 else ""
-    return Observation(f"{what}: {len(ids):,} images show {len(groups):,} pictures ({first}{more}); {advice}", ids)
+    return Observation(
+        f"{what}: {len(ids):,} images show {plural(len(groups), 'picture')} ({first}{more}); {advice}", ids
+    )
 
 
 def label_conflict(view: View) -> Observation | None:
@@ -215,7 +217,7 @@ def class_rare(view: View) -> Observation | None:
     if not rare:
         return None
     named = [f"{name} ({n})" for name, n in sorted(rare.items(), key=lambda item: item[1])]
-    sentence = f"{len(rare)} of {len(view.dataset.classes)} classes have fewer than {RARE} images: {listed(named)}"
+    sentence = f"{len(rare)} of {len(view.dataset.classes)} classes {'has' if len(rare) == 1 else 'have'} fewer than {RARE} images: {listed(named)}"
     ids = tuple(r.id for r in view.dataset.records if view.dataset.classes[r.target.index] in rare)
     return Observation(f"{sentence}; their own numbers will say little: bring more, or join classes", ids)
 

@@ -20,7 +20,7 @@ from bakeoff.data.audit import CHECKS, Audit
 from bakeoff.data.dataset import Dataset, Record
 from bakeoff.data.decode import read_image
 from bakeoff.errors import UnreadableImage, UsageError
-from bakeoff.findings import Severity, printable
+from bakeoff.findings import Severity, plural, printable
 from bakeoff.seeds import generator
 
 MOST = 24  # pictures of one section
@@ -85,7 +85,7 @@ def show_sheet(dataset: Dataset, per_class: int = 8, seed: int = 0) -> str:
     """Return a contact sheet with `per_class` pictures of every class, drawn by the seed."""
     drawn = draw_per_class(dataset, per_class, seed)
     counts = dataset.counts()
-    sections = [Section(printable(name), f"{counts[name]:,} images", ids) for name, ids in drawn.items()]
+    sections = [Section(printable(name), plural(counts[name], "image"), ids) for name, ids in drawn.items()]
     line = f"{len(dataset):,} images in {len(dataset.classes)} classes; {per_class} of each, drawn with seed {seed}."
     return contact_sheet(dataset, sections, dataset.source.name, [line], most=per_class)
 

@@ -20,7 +20,7 @@ from bakeoff.data.dataset import Dataset
 from bakeoff.data.leaks import PARTS, describe_leak, leaking_pairs
 from bakeoff.errors import DataError, LeakError, UsageError
 from bakeoff.files import digest
-from bakeoff.findings import Finding, listed
+from bakeoff.findings import Finding, listed, plural
 from bakeoff.seeds import generator
 
 SMALL_VALIDATION, SMALL_PER_CLASS = 100, 10  # docs/protocol.md, 3: below, an epoch cannot be chosen
@@ -294,9 +294,7 @@ def validation_small(dataset: Dataset, parts: Sequence[Split]) -> Finding | None
     if count is None or not is_small(count, len(dataset.classes)):
         return None
     needed = max(SMALL_VALIDATION, SMALL_PER_CLASS * len(dataset.classes))
-    sentence = (
-        f"validation has {count} images, fewer than {needed} ({SMALL_VALIDATION}, and {SMALL_PER_CLASS} per class)"
-    )
+    sentence = f"validation has {plural(count, 'image')}, fewer than {needed} ({SMALL_VALIDATION}, and {SMALL_PER_CLASS} per class)"
     return Finding(
         "validation-small", "warning", f"{sentence}: the best epoch chosen on it is partly luck, take the last epoch"
     )
@@ -317,7 +315,9 @@ def unbalanced(dataset: Dataset, parts: Sequence[Split], wanted: Mapping[str, fl
             for label, n in dataset.counts(ids).items():
                 expected = whole[label] * share
                 if abs(n - expected) > max(OFF_COUNT, OFF_CLASS * expected):
-                    sentence = f"{where} has {n} images of {listed([label])} where an even split has {expected:.0f}"
+                    sentence = (
+                        f"{where} has {plural(n, 'image')} of {listed([label])} where an even split has {expected:.0f}"
+                    )
                     off.append((abs(n - expected) / count, sentence))
     if not off:
         return None

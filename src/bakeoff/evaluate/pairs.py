@@ -72,7 +72,7 @@ class Contest:
 
     `rows` names the rows of each table (seeds, or repeats).  `groups` (n,) are the units of resampling: the groups, or
     the blocks of a jackknife made of them; `group_count` is G.  `folds` above 1 is a cross-validation.  `eps` is in the
-    metric's unit.
+    metric's unit.  `absent` are the candidates without a single finished row.
     """
 
     tables: Mapping[str, Scores]
@@ -82,6 +82,7 @@ class Contest:
     folds: int
     eps: float
     baseline: str | None = None
+    absent: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:

@@ -18,7 +18,7 @@ from bakeoff.evaluate.outcomes import evaluate
 from bakeoff.evaluate.resampling import jackknife_blocks, pseudo_values
 from bakeoff.evaluate.statistics import one_sample_t
 from bakeoff.evaluate.variance import Codes, group_codes
-from bakeoff.findings import Finding, listed
+from bakeoff.findings import Finding, listed, plural
 from bakeoff.models import trained
 from bakeoff.models.trained import Trained
 from bakeoff.tasks import TASKS
@@ -171,7 +171,9 @@ def _findings(outcomes: Outcomes, groups: int, same_data: bool) -> list[Finding]
         )
         found.append(Finding("same-data", "warning", sentence))
     if len(outcomes) < FEW_IMAGES or groups < FEW_GROUPS:
-        sentence = f"{len(outcomes)} images in {groups} groups are too few for a trustworthy interval."
+        sentence = (
+            f"{plural(len(outcomes), 'image')} in {plural(groups, 'group')} are too few for a trustworthy interval."
+        )
         found.append(Finding("few-images", "warning", sentence))
     images = confusion(outcomes).sum(axis=1)
     absent = [name for name, count in zip(outcomes.classes, images, strict=True) if not count]

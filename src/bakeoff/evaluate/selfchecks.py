@@ -104,12 +104,22 @@ def failures(candidates: Mapping[str, tuple[int, Sequence[str]]]) -> list[Findin
         Finding(
             "failed-run",
             "warning",
-            f"{len(failed)} of {runs} runs of {printable(name)} failed ({listed(failed)}): the mean over the others "
-            "flatters a recipe that sometimes fails.",
+            _told(name, runs, failed),
         )
         for name, (runs, failed) in candidates.items()
         if failed
     ]
+
+
+def _told(name: str, runs: int, failed: Sequence[str]) -> str:
+    """Say how many runs of a candidate failed, and what follows."""
+    if len(failed) == runs:
+        which = "The only run" if runs == 1 else f"All {runs} runs"
+        return f"{which} of {printable(name)} failed ({listed(failed)}): nothing is known of it."
+    return (
+        f"{len(failed)} of {runs} runs of {printable(name)} failed ({listed(failed)}): the mean over the others "
+        "flatters a recipe that sometimes fails."
+    )
 
 
 def sizes(contest: Contest) -> list[Finding]:

@@ -74,7 +74,10 @@ def claim(contest: Contest, pair: Pair, unit: Unit, tests: int) -> str:
 
 def verdict(contest: Contest, pairs: Sequence[Pair], unit: Unit, title: str) -> str:
     """Return the verdict in a sentence, with claim level, S, n and G."""
-    return f"{_capital(_headline(contest, pairs, unit, title))}. {scope(contest)}"
+    words = _headline(contest, pairs, unit, title)
+    if contest.absent and pairs:
+        words += f"; {_without_runs(contest)}"
+    return f"{_capital(words)}. {scope(contest)}"
 
 
 def scope(contest: Contest) -> str:
@@ -108,7 +111,14 @@ def _alone(contest: Contest, unit: Unit, title: str) -> str:
     name = contest.names[0]
     value = abs(float(contest.tables[name].mean()))
     shown = f"{100 * value:.1f} %" if unit.percent else f"{value:.3g}"
-    return f"one candidate, so there is nothing to compare: {printable(name)} reaches {title.lower()} {shown}"
+    why = _without_runs(contest) if contest.absent else "one candidate"
+    return f"{why}, so there is nothing to compare: {printable(name)} reaches {title.lower()} {shown}"
+
+
+def _without_runs(contest: Contest) -> str:
+    """Name the candidates of which nothing is known, because their runs failed."""
+    lacks = "repeat with all its folds" if contest.folds > 1 else "finished run"
+    return f"{_listed(contest.absent)} {'has' if len(contest.absent) == 1 else 'have'} no {lacks}"
 
 
 def _field(contest: Contest, pairs: Sequence[Pair], unit: Unit) -> str:
@@ -200,7 +210,17 @@ def _probability(value: float) -> str:
 
 
 def advice(contest: Contest, pairs: Sequence[Pair], unit: Unit) -> str:
-    """Return the cheapest next step."""
+    """Return the cheapest next step; candidates that failed altogether are to be mended."""
+    if not contest.absent:
+        return _step(contest, pairs, unit)
+    mend = f"Mend what made the runs of {_listed(contest.absent)} fail, and run the study again"
+    if not pairs or contest.baseline in contest.absent:
+        return f"{mend}: it then has something to compare."
+    return f"{_step(contest, pairs, unit)} {mend} to compare {_listed(contest.absent)} too."
+
+
+def _step(contest: Contest, pairs: Sequence[Pair], unit: Unit) -> str:
+    """Return the cheapest next step for the candidates that can be compared."""
     if not pairs:
         return "Add a second candidate to compare with."
     if not contest.large_enough:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bakeoff.findings import plural
 from bakeoff.report.charts import Figure, reliability
 from bakeoff.report.material import Candidate, Material
 from bakeoff.report.pictures import Majority, galleries, majority
 from bakeoff.report.sections import Section, key
-from bakeoff.report.wording import number, plural
+from bakeoff.report.wording import number
 from bakeoff.tasks.calibration import Reliability, reliability_bins
 from bakeoff.tasks.classification import METRICS, confusion
 from bakeoff.tasks.task import Outcomes

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bakeoff.files import write_text
+from bakeoff.findings import plural
 from bakeoff.report import classification, wording
 from bakeoff.report.cost import cost
 from bakeoff.report.learning import learning
@@ -33,7 +34,7 @@ class TaskPart:
 
 FILTERS: tuple[Callable[..., object], ...] = (
     *(wording.interval, wording.number, wording.share, wording.chance, wording.probability, wording.count),
-    *(wording.duration, wording.milliseconds, wording.plain, wording.plural, wording.scaled, wording.known),
+    *(wording.duration, wording.milliseconds, wording.plain, plural, wording.scaled, wording.known),
 )
 
 TASK_PARTS: Mapping[str, TaskPart] = {

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bakeoff.compare import Comparison, Estimate
-from bakeoff.findings import Finding
+from bakeoff.findings import Finding, plural
 from bakeoff.report.charts import forest
 from bakeoff.report.material import Candidate, Material
-from bakeoff.report.wording import LEVELS, known, number, plain, plural, unit
+from bakeoff.report.wording import LEVELS, known, number, plain, unit
 
 # facts with a column of their own, and the metrics that have a whole table
 SHOWN = ("parameters", "flops", "seconds", "latency_ms", "pretraining", "licence", "metrics")

@@ -189,15 +189,6 @@ def plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def plural(amount: int, noun: str) -> str:
-    """Write an amount with its noun.
-
-    >>> plural(1, "seed"), plural(12000, "image")
-    ('1 seed', '12,000 images')
-    """
-    return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
-
-
 def letter(place: int) -> str:
     """Return the sign of the candidate at a place: A to Z, then A2 and so on."""
     return chr(65 + place % 26) + (str(place // 26 + 1) if place >= 26 else "")
