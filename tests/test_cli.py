@@ -66,7 +66,7 @@ def test_a_study_from_images_to_predictions(call: Call, photos: Path, tmp_path: 
     lines = [json.loads(line) for line in out.splitlines()]
     assert code == 3
     assert len(lines) == 31
-    assert "1 files could not be read" in err
+    assert "1 file could not be read" in err
     code, out, _ = call("report", study)
     assert (code, out.strip()) == (0, str(study / "report.html"))
 
@@ -80,6 +80,7 @@ def test_init_says_what_it_sees_and_its_study_runs(call: Call, photos: Path, tmp
     plan = json.loads(out)
     assert code == 0
     assert (plan["images"], plan["runs"]) == (60, 31)
+    assert plan["train"] + plan["val"] + plan["test"] == 60
     code, _, err = call("init", photos, "--out", study)
     assert code == 2
     assert "is there already" in err
@@ -99,6 +100,18 @@ def test_data_commands(call: Call, photos: Path, tmp_path: Path) -> None:
     code, out, _ = call("data", "convert", photos, tmp_path / "table", "--to", "table")
     assert code == 0
     assert "60 images of 2 classes" in out
+
+
+def test_an_audit_tells_its_findings_even_where_the_sheet_cannot_be_written(call: Call, photos: Path) -> None:
+    (photos / "dog" / "copy.png").write_bytes((photos / "dog" / "dog_00.png").read_bytes())
+    nowhere = photos / "cat" / "cat_00.png" / "audit.html"
+    code, out, err = call("data", "audit", photos, "--out", nowhere, "--quiet")
+    assert code == 5
+    assert "2 images show 1 picture (" in out
+    assert "audit.html: cannot be written" in err
+    code, out, _ = call("data", "audit", photos, "--out", nowhere, "--quiet", "--json")
+    assert code == 5
+    assert "duplicate" in [finding["code"] for finding in json.loads(out)["findings"]]
 
 
 def test_models_lists_and_shows(call: Call) -> None:
@@ -264,6 +277,40 @@ def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> Non
     found = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
     assert "heavy set()" in found.stdout
     assert f"code {2 if arguments == ['rum'] else 0}" in found.stdout
+
+
+PREDICTING = (
+    "from bakeoff import verbs\nfrom bakeoff.cli import main\n"
+    "class Found: classes = ()\n"
+    "verbs.find_model = verbs.trained.load = lambda _: Found\nverbs.predict_images = lambda *_: []\n"
+    "main(['predict', 'model', 'images'])"
+)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from bakeoff.cli import main\nmain(['models'])",  # written at once
+        PREDICTING,  # a header alone stays in the buffer until the end
+        "from bakeoff.cli import main\nmain(['run', 'gone', '--json'])",  # an error
+    ],
+)
+def test_a_reader_that_has_enough_ends_the_command_quietly(code: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    found = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert (found.returncode, found.stderr) == (141, "")
+
+
+def test_sigterm_says_how_to_go_on() -> None:
+    stopping = (
+        "import os, signal\nfrom bakeoff import verbs\nfrom bakeoff.cli import main\n"
+        "verbs.demo = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\nmain(['demo', '--quiet'])"
+    )
+    found = subprocess.run([sys.executable, "-c", stopping], capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout) == (143, "")
+    assert found.stderr == "stopped; run the same command again to go on\n"
 
 
 def test_python_m_bakeoff_works() -> None:

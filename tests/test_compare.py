@@ -164,6 +164,20 @@ def test_one_candidate_has_nothing_to_compare_with() -> None:
     assert "nothing to compare" in found.verdict
 
 
+def test_a_candidate_whose_runs_all_failed_is_not_called_missing() -> None:
+    lone = compare(TASK, Question(), failing(CLEAR, is_bee))
+    assert lone.verdict.startswith("bee has no finished run, so there is nothing to compare: ant reaches accuracy")
+    assert lone.next_step.startswith("Mend what made the runs of bee fail, and run the study again")
+    assert finding(lone, "failed-run").startswith("warning: All 4 runs of bee failed (seed 1: the loss became nan")
+    three = compare(TASK, Question(), failing(THREE, is_bee))
+    assert "; bee has no finished run. L1" in three.verdict
+    assert three.next_step.startswith("Nothing more is needed: take ant. Mend what made the runs of bee fail")
+    based = compare(TASK, Question(baseline="bee"), failing(THREE, is_bee))
+    assert based.next_step.startswith("Mend what made the runs of bee fail")
+    folds = compare(TASK, Question(folds=5), failing(Plan({"ant": 4.0, "bee": 1.0}, folds=5).results(), is_bee))
+    assert "bee has no repeat with all its folds" in folds.verdict
+
+
 def test_cross_validation_speaks_about_data_sets() -> None:
     plan = Plan({"ant": 4.0, "bee": 1.0, "cow": 1.1}, images=200, folds=5, repeats=3)
     results = plan.results()

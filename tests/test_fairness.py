@@ -74,7 +74,7 @@ def test_wrong_names_and_missing_folds() -> None:
     with pytest.raises(Refused, match="Undefined is undefined"):
         compare(TASK, Question(metric="undefined"), CLEAR)
     crossed = Plan({"ant": 4.0, "bee": 1.0}, folds=5, repeats=2).results()
-    with pytest.raises(Refused, match="bee: 1 repeats x folds are missing; run the study again"):
+    with pytest.raises(Refused, match="bee: 1 repeat x fold missing; run the study again"):
         compare(TASK, Question(folds=5, repeats=2), crossed[:-1])
 
 

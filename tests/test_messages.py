@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from bakeoff.contest import planner_sentence
 from bakeoff.data import formats
 from bakeoff.data.dataset import Dataset
 from bakeoff.data.decode import decode
 from bakeoff.data.sheet import show_sheet
 from bakeoff.errors import BakeoffError, DataError, UnreadableImage, UsageError
+from bakeoff.evaluate.planner import Design
 from bakeoff.models import build
 from bakeoff.models.catalogue import catalogue
 from bakeoff.models.spec import ModelSpec
@@ -25,7 +27,7 @@ from bakeoff.prepare import prepare
 from bakeoff.progress import Progress
 from bakeoff.settings import set_value
 from bakeoff.store import StudyFolder
-from bakeoff.study import Study
+from bakeoff.study import Study, make_study
 from bakeoff.verbs import find_study, init, run, write_predictions
 
 
@@ -114,6 +116,48 @@ def test_a_stage_that_is_not_there_is_not_made_up_from_half_its_fields() -> None
     content["recipe"]["stages"] = [{"rate": 1.0}]
     set_value(content, "recipe.stages.0.rate", 0.1)
     assert content["recipe"]["stages"] == [{"rate": 0.1}]
+
+
+def refusal(content: dict[str, Any]) -> list[str]:
+    """Return the lines that say why a study is refused."""
+    with pytest.raises(UsageError) as caught:
+        make_study({"data": {"path": "."}, "candidates": ["small:cnn", "small:mlp"], **content})
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"epoch": 3}, "recipe.epoch (did you mean epochs?)"),  # unknown
+        ({"epochs": -3}, "recipe.epochs: Input should be greater than or equal to 1, got -3"),  # out of range
+        ({"early_stop": 3}, 'recipe: early_stop needs checkpoint = "best"'),  # at odds with itself
+    ],
+)
+def test_what_is_wrong_with_the_shared_recipe_is_said_once(recipe: dict[str, Any], words: str) -> None:
+    (line,) = refusal({"recipe": recipe})
+    assert words in line
+    assert "candidates" not in line
+
+
+def test_what_is_wrong_with_one_candidate_is_still_said() -> None:
+    one = {"name": "one", "model": "small:cnn", "recipe": {"batch": 0}}
+    assert len(refusal({"recipe": {"epochs": -3}, "candidates": [one, "small:mlp"]})) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"name": "x"}, "unknown key name (name stands in [[candidates]])"),  # in one section
+        ({"recipe": {"size": 3}}, "recipe.size (size stands at the top or in a candidate's model)"),  # in two
+    ],
+)
+def test_a_known_key_in_the_wrong_place_is_told_its_own(content: dict[str, Any], words: str) -> None:
+    (line,) = refusal(content)
+    assert words in line
+
+
+def test_one_of_a_thing_is_not_spoken_of_in_the_plural() -> None:
+    assert planner_sentence(Design(12, 1), 1.0).startswith("1 seed and 12 independent test images are too few")
 
 
 def test_an_unknown_model_leaves_no_study_behind(photos: Path, tmp_path: Path) -> None:

@@ -178,6 +178,16 @@ def test_csv_runs_no_formula_and_reads_back() -> None:
     assert rows[3][0] == r"\udcff.png"
 
 
+def test_a_terminal_gets_no_character_that_steers_it() -> None:
+    hostile = Prediction("\x1b[2Jcat\u202egnp.png", "cat", 0.7, SCORES)
+    exact, shown = io.StringIO(), io.StringIO()
+    write_csv([hostile], exact, CLASSES)
+    assert list(csv.reader(io.StringIO(exact.getvalue())))[1][0] == hostile.path  # programs open files by it
+    write_csv([hostile], shown, ("=1+1", "cat", "dog"), escaped=True)
+    assert shown.getvalue().splitlines()[1].startswith(r"\x1b[2Jcat\u202egnp.png,cat,")
+    assert all(line.isprintable() for line in shown.getvalue().splitlines())
+
+
 def test_json_lines_read_back_exactly() -> None:
     stream = io.StringIO()
     assert write_jsonl(FOUND, stream) == 1

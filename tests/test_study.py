@@ -137,6 +137,15 @@ def test_images_that_were_moved_are_found_again(run: Run, tmp_path: Path, digits
     assert read_json(StudyFolder(tmp_path / "study").data)["source"] == str(tmp_path / "moved")
 
 
+def test_images_that_are_gone_are_asked_for(run: Run, tmp_path: Path, digits: Path) -> None:
+    first = run()
+    file = tmp_path / "study" / "study.toml"
+    file.write_text(file.read_text().replace(str(digits), str(tmp_path / "gone")))
+    with pytest.raises(UsageError, match=r"gone: the data of the study .*study are not there .*--set data\.path=NEW"):
+        verbs.run(tmp_path / "study")
+    assert verbs.run(tmp_path / "study", settings={"data.path": str(digits)}) == first
+
+
 def test_pixels_without_their_stamp_are_made_anew(
     tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +175,7 @@ def test_damaged_outcomes_are_named(run: Run, tmp_path: Path) -> None:
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"metric": "acuracy"}, "did you mean accuracy"),  # found out before anything trains
     ({"recipe.checkpoint": "best", "split.val": 0}, "needs validation images"),  # nothing to choose by
+    ({"recipe.batch": 300}, r"wide: recipe\.batch = 300 is more than the 2\d\d training images; set it to 2\d\d"),
     ({"candidates": {"name": "wide"}}, r"\[\[candidates\]\]"),  # [candidates] for [[candidates]]
     ({"size": 16, "size.x.y": 3}, "plain value"),  # a key below a number
 ]
@@ -182,6 +192,17 @@ def test_one_network_from_two_weights_needs_no_names(tmp_path: Path) -> None:
     file = tmp_path / "study.toml"
     file.write_text('candidates = ["resnet18@none", "resnet18", "small:mlp"]\n[data]\npath = "."\n')
     assert [c.name for c in read_study(file).candidates] == ["resnet18@none", "resnet18@pretrained", "mlp"]
+
+
+def test_a_python_file_without_a_name_is_called_by_its_own_not_by_its_folders(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    (folder / "study.toml").write_text(
+        'candidates = ["nets/own.py:build", "python:own.py:net@none"]\ndata.path = "."\n'
+    )
+    assert [c.name for c in read_study(folder / "study.toml").candidates] == ["own.py:build", "own.py:net"]
+    made = make_study({"data": {"path": "."}, "candidates": [f"{folder}/own.py:build", "small:cnn"]})
+    assert [c.name for c in made.candidates] == ["own.py:build", "small:cnn"]
 
 
 def test_the_report_is_rebuilt_without_a_network(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,13 +19,13 @@ from bakeoff import cli_data
 from bakeoff.errors import BakeoffError
 from bakeoff.findings import plural
 from bakeoff.options import (
+    TERMINATED,
     Data,
     Folds,
     Format,
     GroupFrom,
     Json,
     LabelFrom,
-    TERMINATED,
     Models,
     Out,
     Quiet,
@@ -229,7 +229,7 @@ def predict(
 
     errors = verbs.write_predictions(model, inputs, out, (batch, device), as_json)
     if errors:
-        say(f"{plural(errors, 'file')} could not be read; see the error column of the output")
+        say(f"{plural(errors, 'file')} could not be read; the output says why")
         raise typer.Exit(3)
 
 

@@ -46,10 +46,11 @@ def data_audit(
     Example:  bakeoff data audit photos --group-from 'patient(?P<group>[0-9]+)'
     """
     from bakeoff import verbs
+    from bakeoff.data.audit import audit
 
     with show_progress(quiet) as progress:
         dataset = verbs.read(data, all_settings(None, data_settings(format, label_from, group_from)))
-        found = verbs.audit_dataset(dataset, progress=progress.count)
+        found = audit(dataset, progress=progress.count)
     print_json(found.to_json()) if as_json else print_findings(found.findings)
     if out is None:
         return

@@ -10,9 +10,9 @@ from typing import Any, TextIO
 
 from bakeoff import contest
 from bakeoff.compare import Comparison
+from bakeoff.data import audit as audit_room
 from bakeoff.data import formats
 from bakeoff.data.audit import Audit
-from bakeoff.data.audit import audit as audit_dataset
 from bakeoff.data.cache import Counter
 from bakeoff.data.dataset import Dataset
 from bakeoff.data.digits import write_digits
@@ -191,7 +191,7 @@ def audit(
 ) -> Audit:
     """Audit labelled images and, with `out`, write the findings as an HTML contact sheet."""
     dataset = read(data, settings)
-    found = audit_dataset(dataset, progress=progress)
+    found = audit_room.audit(dataset, progress=progress)
     if out is not None:
         write_audit(out, dataset, found)
     return found

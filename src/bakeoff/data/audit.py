@@ -217,7 +217,8 @@ def class_rare(view: View) -> Observation | None:
     if not rare:
         return None
     named = [f"{name} ({n})" for name, n in sorted(rare.items(), key=lambda item: item[1])]
-    sentence = f"{len(rare)} of {len(view.dataset.classes)} classes {'has' if len(rare) == 1 else 'have'} fewer than {RARE} images: {listed(named)}"
+    few = f"{len(rare)} of {len(view.dataset.classes)} classes {'has' if len(rare) == 1 else 'have'}"
+    sentence = f"{few} fewer than {RARE} images: {listed(named)}"
     ids = tuple(r.id for r in view.dataset.records if view.dataset.classes[r.target.index] in rare)
     return Observation(f"{sentence}; their own numbers will say little: bring more, or join classes", ids)
 

@@ -294,7 +294,8 @@ def validation_small(dataset: Dataset, parts: Sequence[Split]) -> Finding | None
     if count is None or not is_small(count, len(dataset.classes)):
         return None
     needed = max(SMALL_VALIDATION, SMALL_PER_CLASS * len(dataset.classes))
-    sentence = f"validation has {plural(count, 'image')}, fewer than {needed} ({SMALL_VALIDATION}, and {SMALL_PER_CLASS} per class)"
+    why = f"({SMALL_VALIDATION}, and {SMALL_PER_CLASS} per class)"
+    sentence = f"validation has {plural(count, 'image')}, fewer than {needed} {why}"
     return Finding(
         "validation-small", "warning", f"{sentence}: the best epoch chosen on it is partly luck, take the last epoch"
     )
