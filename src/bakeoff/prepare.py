@@ -20,6 +20,9 @@ from bakeoff.study import DataSpec, SplitSpec, Study
 Tell = Callable[[str, dict[str, Any]], None]  # (run id or "", fact): what a display is told
 
 
+NAMED = 20  # unreadable images that an error names; the audit's sheet has all
+
+
 def silent(_run: str, _fact: dict[str, Any]) -> None:
     """Tell nobody."""
 
@@ -86,8 +89,8 @@ def without_unreadable(dataset: Dataset, unreadable: Mapping[str, str], skip: bo
         return dataset
     if skip:
         return dataset.without(unreadable)
-    named = "\n".join(f"  {dataset.source / id}: {reason}" for id, reason in list(unreadable.items())[:5])
-    more = f"\n  and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+    named = "\n".join(f"  {dataset.source / id}: {reason}" for id, reason in list(unreadable.items())[:NAMED])
+    more = f"\n  and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
     raise DataError(
         f"{len(unreadable)} of {len(dataset)} images cannot be read:\n{named}{more}\n"
         "mend or remove them, or go on without them: --skip-unreadable (data.skip_unreadable = true)"
