@@ -28,7 +28,7 @@ from simulated_runs import (
     is_bee,
 )
 
-from bakeoff.compare import Comparison, Question, compare, from_json, to_json
+from bakeoff.compare import Comparison, Question, compare
 from bakeoff.errors import Refused
 from bakeoff.evaluate.statistics import crossed_t
 
@@ -220,18 +220,18 @@ def test_failed_runs_are_reported_and_too_few_left_claim_nothing() -> None:
 def test_json_round_trip_is_exact(results: Results) -> None:
     odd = changed(results, lambda r: r.seed == 1, facts={"latency_ms": float("nan"), "loaded": {"head": [1, 2]}})
     found = compare(TASK, Question(suspects={"duplicates": ["0001.png"]}), odd)
-    text = json.dumps(to_json(found), allow_nan=False)
-    assert from_json(json.loads(text)) == found
+    text = json.dumps(found.to_json(), allow_nan=False)
+    assert Comparison.from_json(json.loads(text)) == found
     assert json.dumps(Comparison.from_json(json.loads(text)).to_json()) == text
 
 
 def test_other_content_is_not_taken_for_a_comparison() -> None:
-    content = to_json(compare(TASK, Question(), CLEAR))
+    content = compare(TASK, Question(), CLEAR).to_json()
     with pytest.raises(ValueError, match="schema_version is 99, expected 1"):
-        from_json({**content, "schema_version": 99})
+        Comparison.from_json({**content, "schema_version": 99})
     del content["verdict"]
     with pytest.raises(ValueError, match="verdict"):
-        from_json(content)
+        Comparison.from_json(content)
 
 
 def test_names_are_escaped_in_notebooks() -> None:

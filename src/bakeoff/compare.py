@@ -36,8 +36,6 @@ __all__ = [
     "Question",
     "Row",
     "compare",
-    "from_json",
-    "to_json",
 ]
 
 SCHEMA_VERSION = 1
@@ -121,16 +119,6 @@ class Comparison:
             f"<table><thead><tr><th>candidate</th><th>{_safe(self.metric)} [95 % interval]</th><th>runs</th>"
             f"</tr></thead><tbody>{rows}</tbody></table><ul>{pairs}</ul><p>{_safe(self.next_step)}</p></div>"
         )
-
-
-def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Return a comparison as a JSON-able dictionary."""
-    return comparison.to_json()
-
-
-def from_json(content: Mapping[str, Any]) -> Comparison:
-    """Rebuild a comparison from to_json()."""
-    return Comparison.from_json(content)
 
 
 @dataclass(frozen=True)

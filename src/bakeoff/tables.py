@@ -49,6 +49,8 @@ def layers_text(table: LayerTable) -> str:
         f"forward/backward pass  {table.forward_backward_mb:.2f} MB for one image",
         f"parameters             {table.parameters_mb:.2f} MB",
     ]
+    if table.other_parameters:
+        sums.insert(2, f"outside of the rows    {table.other_parameters:,} parameters (tokens, position embeddings, …)")
     return "\n".join([body, "", *sums])
 
 

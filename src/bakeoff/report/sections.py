@@ -66,7 +66,8 @@ def winner(material: Material) -> dict[str, Any] | None:
     run = material.folder.best_run(first.name, metric, material.metric.higher_is_better)
     if run is None or not material.folder.run(run.id).model.exists():
         return None
-    return {"run": run, "file": f"runs/{run.id}/model.safetensors", "candidate": first}
+    validated = any(fact.get("val") for fact in material.folder.run(run.id).history())
+    return {"run": run, "file": f"runs/{run.id}/model.safetensors", "candidate": first, "validated": validated}
 
 
 def candidates(material: Material) -> Section:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,18 +50,19 @@ def list_images(folder: Path) -> Listing:
 
 def names_in(folder: Path) -> list[str]:
     """Return the sorted names of the plain files in one folder, clutter left out; none when it is no folder."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_file() and not is_clutter(entry.name))
-    except OSError:
-        return []
+    return _names(folder, lambda entry: entry.is_file())
 
 
 def folders_in(folder: Path) -> list[str]:
     """Return the sorted names of the folders in one folder, clutter left out; none when it is no folder."""
+    return _names(folder, lambda entry: entry.is_dir())
+
+
+def _names(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+    """Return the sorted names of some entries of a folder, clutter left out; none when it is no folder."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not is_clutter(entry.name))
+            return sorted(entry.name for entry in entries if wanted(entry) and not is_clutter(entry.name))
     except OSError:
         return []
 
