@@ -3,16 +3,20 @@
 STUDY/  study.toml data.json split.json audit.json planner.json execution.json plan.json latency.json comparison.json
         report.html
         cache/pixels-<size>-<resize>.npy
-        runs/<run id>/{run.json history.jsonl checkpoints/ model.safetensors model.json outcomes.npz validation.npz}
+        runs/<run id>/{run.json history.jsonl checkpoints/ model.safetensors model.json outcomes.npz validation.npz
+                       predictions.json.gz}
 """
 
 from __future__ import annotations
 
 import fcntl
+import gzip
+import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator
+import zlib
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -21,11 +25,26 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from bakeoff.data.predictions import prediction_from_json, prediction_json
+from bakeoff.data.targets import Target
 from bakeoff.errors import DataError, Refused
 from bakeoff.files import disk_error, read_json, sweep, write_bytes, write_json, write_text
 from bakeoff.tasks.task import Outcomes
 
 RunState = Literal["new", "running", "done", "failed"]
+PICTURED = 400  # test images of which a run keeps the prediction
+
+
+def pictured(ids: Iterable[str]) -> set[str]:
+    """Return the test images of which predictions are kept: the PICTURED lowest by the hash of their ids.
+
+    So they are a fair sample, and the same ones in all runs that have the same test images.
+    """
+
+    def rank(id: str) -> tuple[bytes, str]:
+        return hashlib.blake2b(id.encode("utf-8", "surrogateescape"), digest_size=8).digest(), id
+
+    return set(sorted(ids, key=rank)[:PICTURED])
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,7 @@ class RunFolder:
         self.model = path / "model.safetensors"
         self.card = path / "model.json"
         self.history_file = path / "history.jsonl"
+        self.predictions_file = path / "predictions.json.gz"
 
     def write(self, run: Run) -> None:
         """Write run.json."""
@@ -89,6 +109,29 @@ class RunFolder:
                 return Outcomes(tuple(stored["ids"].tolist()), tuple(stored["classes"].tolist()), columns)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{file}: cannot be read ({error}); delete its folder and run again") from None
+
+    def write_predictions(self, predictions: Mapping[str, Target]) -> None:
+        """Write predictions in the frame by record id; the same ones give the same bytes."""
+        content = {id: prediction_json(predictions[id]) for id in sorted(predictions)}
+        text = json.dumps({"schema_version": 1, "predictions": content}, allow_nan=False)
+        write_bytes(self.predictions_file, gzip.compress(text.encode("utf-8"), 6, mtime=0))
+
+    def predictions(self, only: Container[str] | None = None) -> dict[str, Target]:
+        """Read what write_predictions wrote, of `only` these ids; none where a run kept none.
+
+        Raises DataError when the file is damaged.
+        """
+        try:
+            packed = self.predictions_file.read_bytes()
+        except FileNotFoundError:
+            return {}
+        try:
+            content = json.loads(gzip.decompress(packed))["predictions"]
+            chosen = {id: entry for id, entry in content.items() if only is None or id in only}
+            return {id: prediction_from_json(entry) for id, entry in chosen.items()}
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"cannot be read ({error}); delete its folder and run again"
+            raise DataError(f"{self.predictions_file}: {reason}") from None
 
     def append(self, fact: dict[str, Any]) -> None:
         """Append one fact to the history at once.  Raises ResourceError when the disk is full."""
