@@ -55,7 +55,8 @@ class InlineEngine:
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let studies run in this process, with a precision that does not depend on how busy the machine is."""
-    monkeypatch.setattr("bakeoff.contest.open_engine", lambda _decided: InlineEngine())
+    for module in ("contest", "execution"):
+        monkeypatch.setattr(f"bakeoff.{module}.open_engine", lambda _decided: InlineEngine())
     monkeypatch.setattr("bakeoff.timing.BUDGET", 0.0)
     monkeypatch.setattr("bakeoff.timing.STEPS", 1)
-    monkeypatch.setattr("bakeoff.contest.choose", lambda *_: ("fp32", "contiguous"))
+    monkeypatch.setattr("bakeoff.execution.choose", lambda *_: ("fp32", "contiguous"))

@@ -20,13 +20,14 @@ RANKS = {
     **dict.fromkeys(["evaluate", "explain", "predict"], 3),
     **dict.fromkeys(["train", "export"], 4),
     **dict.fromkeys(["store", "study"], 5),
-    **dict.fromkeys(["compare", "prepare", "execute", "timing"], 6),
-    **dict.fromkeys(["contest", "report", "doctor", "tables"], 7),
-    **dict.fromkeys(["verbs", "serve", "progress"], 8),
-    **dict.fromkeys(["options", "__init__"], 9),
-    "cli_data": 10,
-    "cli": 11,
-    "__main__": 12,
+    **dict.fromkeys(["compare", "prepare", "execute", "timing", "guards"], 6),
+    "execution": 7,
+    **dict.fromkeys(["contest", "report", "doctor", "tables"], 8),
+    **dict.fromkeys(["verbs", "serve", "progress"], 9),
+    **dict.fromkeys(["options", "__init__"], 10),
+    "cli_data": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 HEAVY = {"torch", "torchvision", "timm", "scipy", "sklearn", "matplotlib", "cv2"}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "factory", "registry", "misc"}

@@ -16,10 +16,11 @@ from PIL import Image
 from torch import nn
 
 from bakeoff.data.cache import build_pixels, open_pixels
-from bakeoff.data.dataset import Label, Record, labelled
+from bakeoff.data.dataset import Record, labelled
 from bakeoff.data.decode import Resize
+from bakeoff.data.targets import Label
 from bakeoff.errors import DataError, UsageError
-from bakeoff.evaluate.outcomes import evaluate
+from bakeoff.evaluate.outcomes import Images, evaluate
 from bakeoff.models import build, trained
 from bakeoff.models.spec import ModelSpec, Network
 from bakeoff.models.trained import Trained
@@ -53,7 +54,7 @@ def test_same_pixels_give_the_scores_of_evaluation(tmp_path: Path, resize: Resiz
     dataset = labelled(folder, rows, "table")
     pixels = open_pixels(build_pixels(dataset, tmp_path, 16, resize))
     ids = [record.id for record in dataset.records]
-    expected = evaluate(Classification(CLASSES), model.network, dataset, ids, pixels).columns["scores"]
+    expected = evaluate(Classification(CLASSES), model.network, Images(dataset, pixels), ids).columns["scores"]
     found = list(predict(model, [folder], device="cpu"))
     np.testing.assert_array_equal([list(one.scores.values()) for one in found], expected)
     assert [one.label for one in found] == [CLASSES[i] for i in expected.argmax(axis=1)]

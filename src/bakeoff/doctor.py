@@ -7,6 +7,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from bakeoff.data.cache import build_pixels, open_pixels
 from bakeoff.data.digits import write_digits
 from bakeoff.data.formats import read
 from bakeoff.data.load import Feed
+from bakeoff.data.targets import Label
 from bakeoff.evaluate.statistics import crossed_t
 from bakeoff.findings import Finding, Severity
 from bakeoff.models import build
@@ -78,9 +80,9 @@ def _feed(folder: Path) -> Feed:
     """Return 32 digits to train on."""
     dataset = read(write_digits(folder / "digits", 16))
     rows = np.arange(0, len(dataset), len(dataset) // 32)[:32]
-    targets = np.array([dataset.records[row].target.index for row in rows])
+    targets = [record.target for record in dataset.records]
     pixels = build_pixels(dataset, folder, 16)
-    return Feed(pixels, rows, targets, Augment("digits", 16), Mix(len(dataset.classes)), batch=8, seed=0)
+    return Feed(pixels, rows, targets, rows, Augment("digits", 16), Mix(len(dataset.classes)), batch=8, seed=0)
 
 
 def _state(epochs: int, rate: float = 1e-2) -> State:
@@ -108,12 +110,13 @@ def _resumes(feed: Feed) -> Finding:
 def _overfits(feed: Feed) -> Finding:
     """Fit 32 images: if a small network cannot, the training loop or the installation is broken."""
     task, state = Classification(tuple("0123456789")), _state(25, rate=3e-3)
-    plain = Feed(feed.pixels, feed.rows, feed.targets, Augment("none", 16), feed.mix, 8, 0)
+    plain = replace(feed, augment=Augment("none", 16))
+    labels = torch.tensor([label.index for label in feed.targets if isinstance(label, Label)])[feed.rows]
     list(train(state, task, plain))
     images = torch.from_numpy(np.array(open_pixels(feed.pixels)[feed.rows])).permute(0, 3, 1, 2).float() / 255
     state.network.eval()
     with torch.inference_mode():
-        right = int((state.network(images).argmax(1).numpy() == feed.targets).sum())
+        right = int((state.network(images).argmax(1) == labels).sum())
     severity: Severity = "info" if right >= 30 else "error"
     return Finding("overfit", severity, f"a small network learns {right} of 32 digits by heart")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from bakeoff.data.augment import Augment, Mix
 from bakeoff.data.cache import open_pixels, pixels_path
 from bakeoff.data.dataset import Dataset
+from bakeoff.data.decode import Resize
 from bakeoff.data.load import Feed
 from bakeoff.data.split import Split, Splits
+from bakeoff.data.stored import open_targets, targets_path
+from bakeoff.data.targets import IGNORE, LabelMap, Target
 from bakeoff.errors import DataError, Diverged
-from bakeoff.evaluate.outcomes import evaluate
+from bakeoff.evaluate.outcomes import Images, Keep, evaluate
 from bakeoff.files import read_json, sweep
 from bakeoff.models import build, layers, trained
 from bakeoff.models.spec import ModelSpec, Network
@@ -29,7 +32,7 @@ from bakeoff.seeds import fold, generator
 from bakeoff.store import Run, RunFolder, StudyFolder
 from bakeoff.tasks import TASKS
 from bakeoff.tasks.inference import Conditions
-from bakeoff.tasks.task import Outcomes, Task
+from bakeoff.tasks.task import LossOptions, Outcomes, Task
 from bakeoff.train import checkpoint
 from bakeoff.train.loop import State, Step, to_json, train
 from bakeoff.train.recipe import Recipe
@@ -50,6 +53,8 @@ class Work:
     spec: ModelSpec
     size: int
     pixels: Path
+    targets: Sequence[Target]
+    judged: Sequence[Target]
     conditions: Conditions
 
     @property
@@ -61,9 +66,10 @@ class Work:
         """Return the cache rows of records."""
         return np.array([self.dataset.index[id] for id in ids], dtype=np.int64)
 
-    def evaluate(self, task: Task, network: Network, ids: tuple[str, ...]) -> Outcomes:
-        """Return the outcomes of a network on some records."""
-        return evaluate(task, network, self.dataset, ids, open_pixels(self.pixels), self.conditions)
+    def evaluate(self, task: Task, network: Network, ids: tuple[str, ...], keep: Keep | None = None) -> Outcomes:
+        """Return the outcomes of a network on some records, judged in the frame of the study's own size."""
+        images = Images(self.dataset, open_pixels(self.pixels), self.judged)
+        return evaluate(task, network, images, ids, self.conditions, keep)
 
 
 def execute(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -173,34 +179,45 @@ def make_task(work: Work) -> Task:
     """Return the task with the recipe's loss options."""
     weights = None
     if work.recipe.class_weights:
-        counts = np.array(list(work.dataset.counts(work.split.train).values()), dtype=float)
+        counts = _counts(work)
         weights = tuple((counts.sum() / (len(counts) * np.maximum(counts, 1))).tolist())
-    task: Task = TASKS[work.dataset.task](
-        work.dataset.classes, label_smoothing=work.recipe.label_smoothing, class_weights=weights
-    )
-    return task
+    options = LossOptions(work.recipe.loss, work.recipe.label_smoothing, weights)
+    return TASKS[work.dataset.task](work.dataset.classes, options)
+
+
+def _counts(work: Work) -> NDArray[np.float64]:
+    """Return how often each class occurs in the training part: images, objects, or pixels of label maps."""
+    if work.dataset.task != "semantic":
+        return np.array(list(work.dataset.counts(work.split.train).values()), dtype=float)
+    counts = np.zeros(len(work.dataset.classes))
+    for row in work.rows(work.split.train):
+        target = work.targets[int(row)]
+        assert isinstance(target, LabelMap)
+        counts += np.bincount(target.pixels.ravel(), minlength=IGNORE + 1)[: len(counts)]
+    return counts
 
 
 def make_network(work: Work) -> Network:
     """Build the network; its initial weights depend on seed and candidate, so two names are two independent draws."""
     torch.manual_seed(fold(work.seed, "weights", work.run.candidate))
-    return build(work.spec, len(work.dataset.classes), work.size)
+    return build(work.spec, len(work.dataset.classes), work.size, work.dataset.task)
 
 
 def make_feed(work: Work) -> Feed:
     """Return the training images; the recipe's label noise shuffles a share of the labels among themselves."""
     rows = work.rows(work.split.train)
-    targets = np.array([work.dataset.records[row].target.index for row in rows], dtype=np.int64)
-    recipe = work.recipe
+    recipe, labels = work.recipe, rows.copy()
     if recipe.label_noise:
         draws = generator(work.seed, "label noise")
-        chosen = draws.choice(len(targets), round(recipe.label_noise * len(targets)), replace=False)
-        targets[chosen] = targets[draws.permutation(chosen)]
-    weights = 1.0 / np.bincount(targets, minlength=len(work.dataset.classes))[targets] if recipe.balanced else None
+        chosen = draws.choice(len(labels), round(recipe.label_noise * len(labels)), replace=False)
+        labels[chosen] = labels[draws.permutation(chosen)]
+    strata = np.array(work.dataset.strata)[labels]
+    weights = 1.0 / np.bincount(strata)[strata] if recipe.balanced else None
     return Feed(
         pixels=work.pixels,
         rows=rows,
-        targets=targets,
+        targets=work.targets,
+        labels=labels,
         augment=Augment(recipe.augment, work.size),
         mix=Mix(len(work.dataset.classes), recipe.mixup, recipe.cutmix),
         batch=recipe.batch,
@@ -234,6 +251,8 @@ def _open(payload: dict[str, Any]) -> Work:
         spec=ModelSpec.model_validate(run.spec["model"]),
         size=settings["size"],
         pixels=pixels,
+        targets=_targets(dataset, study.cache, settings["size"], settings["resize"]),
+        judged=_targets(dataset, study.cache, settings.get("judged", settings["size"]), settings["resize"]),
         conditions=Conditions(
             payload.get("device", "cpu"), settings["precision"], settings["layout"] == "channels_last"
         ),
@@ -244,6 +263,15 @@ def _open(payload: dict[str, Any]) -> Work:
 def _dataset(path: Path, _changed: int) -> Dataset:
     """Read data.json once per worker."""
     return Dataset.from_json(read_json(path))
+
+
+def _targets(dataset: Dataset, cache: Path, size: int, policy: Resize) -> Sequence[Target]:
+    """Return the targets in a frame.  Raises DataError when they were made of other data."""
+    stamp = targets_path(cache, dataset.task, size, policy).with_suffix(".json")
+    made = dataset.fingerprint if dataset.task == "classification" else read_json(stamp)["fingerprint"]
+    if made != dataset.fingerprint:
+        raise DataError(f"{stamp}: was made of other data; run the study again")
+    return open_targets(dataset, cache, size, policy)
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bakeoff.data.decode import SUFFIXES, Resize, decode, resize
+from bakeoff.data.targets import Label
 from bakeoff.errors import DataError, UnreadableImage, UsageError, nearest
 from bakeoff.findings import printable
 from bakeoff.models import trained
@@ -73,7 +74,9 @@ def _predictions(model: Trained, paths: Sequence[Path], batch: int, conditions: 
             if isinstance(image, UnreadableImage):
                 yield Prediction(str(path), error=image.reason)
             else:
-                yield _named(path, next(found).scores or (), model.classes)
+                label = next(found)
+                scores = label.scores if isinstance(label, Label) else None
+                yield _named(path, scores or (), model.classes)
 
 
 def _named(path: Path, scores: tuple[float, ...], classes: tuple[str, ...]) -> Prediction:

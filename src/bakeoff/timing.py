@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bakeoff.data.load import Batch
+from bakeoff.data.examples import example
 from bakeoff.errors import UsageError
 from bakeoff.evaluate.outcomes import latency
 from bakeoff.models import build, trained
@@ -33,15 +33,16 @@ def measure(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """
     spec, recipe = ModelSpec.model_validate(payload["model"]), Recipe.model_validate(payload["recipe"])
     classes, size = int(payload["classes"]), int(payload["size"])
-    build(spec, classes, size)
+    task = payload["task"]
+    build(spec, classes, size, task)
     seconds = {}
     for precision, layout in CHOICES:
         torch.manual_seed(0)
         bare = spec.model_copy(update={"weights": "none"})  # the values do not matter for the time
         conditions = Conditions(payload["device"], precision, layout == "channels_last")
-        state = State(build(bare, classes, size), recipe, conditions)
+        state = State(build(bare, classes, size, task), recipe, conditions)
         try:
-            seconds[f"{precision} {layout}"] = _seconds(state, classes, size, str(payload["task"]))
+            seconds[f"{precision} {layout}"] = _seconds(state, classes, size, task)
         except ValueError as error:  # torch's word for a batch that a layer cannot learn from
             raise UsageError(f"a training step fails under this recipe: {error}") from error
     yield {"kind": "timing", "candidate": payload["candidate"], "seconds": seconds}
@@ -57,9 +58,8 @@ def predict(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _seconds(state: State, classes: int, size: int, task_name: str) -> float:
     """Return the median seconds of a training step after one that is not counted."""
     task = TASKS[task_name](tuple(f"class {number}" for number in range(classes)))
-    count = state.recipe.batch
-    images, targets = torch.rand(count, 3, size, size), torch.arange(count) % classes
-    batch = Batch(images, targets).to(state.conditions.device, state.conditions.channels_last)
+    batch = example(task_name, classes, state.recipe.batch, size)
+    batch = batch.to(state.conditions.device, state.conditions.channels_last)
     times: list[float] = []
     began = time.perf_counter()
     while len(times) <= STEPS and (len(times) < 2 or time.perf_counter() - began < BUDGET):

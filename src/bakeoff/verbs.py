@@ -23,6 +23,7 @@ from bakeoff.doctor import doctor as check_environment
 from bakeoff.errors import UsageError, nearest
 from bakeoff.evaluate.score import Score
 from bakeoff.evaluate.score import score as score_model
+from bakeoff.execution import count_runs
 from bakeoff.files import read_json, replacing, write_json, write_text
 from bakeoff.findings import Finding
 from bakeoff.models import FAMILIES, find, resolve, trained
@@ -302,7 +303,7 @@ def dry_run(
         "val": len(first.val),
         "test": len(first.test),
         "candidates": [candidate.name for candidate in study.candidates],
-        "runs": contest.count_runs(study),
+        "runs": count_runs(study),
         "planner": planner,
     }
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bakeoff.data.audit import CHECKS, Audit, audit
-from bakeoff.data.dataset import Dataset, Label, Record, labelled
+from bakeoff.data.dataset import Dataset, Record, labelled
 from bakeoff.data.duplicates import ORIENTATIONS, clusters, duplicates, signatures
+from bakeoff.data.targets import Label
 from bakeoff.errors import UnreadableImage
 from bakeoff.findings import Finding
 

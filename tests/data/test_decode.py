@@ -17,8 +17,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from bakeoff.data.dataset import Dataset, Label, Record
+from bakeoff.data.dataset import Dataset, Record
 from bakeoff.data.decode import Resize, decode, measure, read_idx, read_image, resize
+from bakeoff.data.targets import Label
 from bakeoff.errors import DataError, UnreadableImage
 
 RED, HALF = (250, 10, 20), (252, 132, 137)  # HALF: red with alpha 128 on white

@@ -20,7 +20,7 @@ def test_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
     assert len(dataset) == COUNT == len(labels)
     for record in dataset.records[::97]:
         position = int(record.id[-8:-4])
-        assert dataset.classes[record.target.index] == str(labels[position])
+        assert dataset.classes[record.label] == str(labels[position])
         assert np.array_equal(read_image(dataset, record)[..., 0], np.rint(images[position].reshape(8, 8) * 255 / 16))
 
 

@@ -47,7 +47,7 @@ def table(folder: Path, *rows: str, header: str = "path,label", name: str = "dat
 
 
 def labels(dataset: Dataset) -> dict[str, str]:
-    return {record.id: dataset.classes[record.target.index] for record in dataset.records}
+    return {record.id: dataset.classes[record.label] for record in dataset.records}
 
 
 def splits(dataset: Dataset) -> dict[str, SplitName | None]:
@@ -74,7 +74,7 @@ def rich(folder: Path, prescribed: bool, grouped: bool) -> Dataset:
 def facts(dataset: Dataset) -> list[tuple[bytes, str, str | None, str | None]]:
     """What must survive any conversion: pixels, label, group, split."""
     rows = [
-        (read_image(dataset, r).tobytes(), dataset.classes[r.target.index], r.group, r.split) for r in dataset.records
+        (read_image(dataset, r).tobytes(), dataset.classes[r.label], r.group, r.split) for r in dataset.records
     ]
     return sorted(rows, key=str)
 

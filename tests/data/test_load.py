@@ -10,6 +10,7 @@ import torch
 
 from bakeoff.data.augment import Augment, AugmentName, Mix
 from bakeoff.data.load import Feed, tickets
+from bakeoff.data.targets import Label
 
 
 @pytest.fixture
@@ -22,8 +23,8 @@ def make_feed(folder: Path, augment: AugmentName = "standard", mix: Mix | None =
     path = folder / "pixels.npy"
     if not path.exists():
         np.save(path, np.random.default_rng(0).integers(0, 255, (30, 16, 16, 3), np.uint8))
-    rows, targets = np.arange(4, 26), np.arange(22) % 3
-    return Feed(path, rows, targets, Augment(augment, 16), mix or Mix(3), batch=4, seed=7, workers=workers)
+    rows, targets = np.arange(4, 26), [Label((row - 4) % 3) for row in range(30)]
+    return Feed(path, rows, targets, rows, Augment(augment, 16), mix or Mix(3), batch=4, seed=7, workers=workers)
 
 
 def test_an_epoch_is_a_permutation_that_another_epoch_does_not_repeat() -> None:

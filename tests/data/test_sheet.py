@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from bakeoff.data.audit import audit
-from bakeoff.data.dataset import Dataset, Label, Record, labelled
+from bakeoff.data.dataset import Dataset, Record, labelled
 from bakeoff.data.sheet import (
     MOST,
     Section,
@@ -22,6 +22,7 @@ from bakeoff.data.sheet import (
     picture_sheet,
     show_sheet,
 )
+from bakeoff.data.targets import Label
 
 NASTY = "<b>$x_1$ \u202egnp & [red]{{ 7*7 }}"
 COLOURS = {"blue": (0, 0, 255), "red": (255, 0, 0), NASTY: (0, 255, 0)}
@@ -46,7 +47,7 @@ def pictures(page: str) -> list[Image.Image]:
 
 
 def test_a_section_shows_its_pictures_and_says_what_it_hides(data: Dataset) -> None:
-    ids = tuple(record.id for record in data.records if data.classes[record.target.index] == "red")
+    ids = tuple(record.id for record in data.records if data.classes[record.label] == "red")
     page = contact_sheet(data, [Section("Red ones", "All of them.", ids, "warning")], "Title")
     shown = pictures(page)
     assert len(shown) == MOST
@@ -83,7 +84,7 @@ def test_pictures_are_drawn_by_the_seed(data: Dataset) -> None:
     first = draw_per_class(data, 5, seed=1)
     assert {name: len(ids) for name, ids in first.items()} == dict.fromkeys(COLOURS, 5)
     assert first == draw_per_class(data, 5, seed=1) != draw_per_class(data, 5, seed=2)
-    assert all(data.classes[data.records[data.index[id]].target.index] == n for n, ids in first.items() for id in ids)
+    assert all(data.classes[data.records[data.index[id]].label] == n for n, ids in first.items() for id in ids)
     assert show_sheet(data, 5, seed=1) == show_sheet(data, 5, seed=1) != show_sheet(data, 5, seed=2)
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from bakeoff.data.allot import allot
-from bakeoff.data.dataset import Dataset, Label, Record, labelled
+from bakeoff.data.dataset import Dataset, Record, labelled
 from bakeoff.data.split import Split, Splits, folds, given, holdout
+from bakeoff.data.targets import Label
 from bakeoff.errors import DataError, LeakError, UsageError
 
 

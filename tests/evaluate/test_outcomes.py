@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bakeoff.data.dataset import Dataset, Label, Record
+from bakeoff.data.dataset import Dataset, Record
+from bakeoff.data.targets import Label
 from bakeoff.errors import ResourceError, RunError, UsageError
-from bakeoff.evaluate.outcomes import BATCH, evaluate, latency, stack
+from bakeoff.evaluate.outcomes import Images, evaluate, latency, stack
 from bakeoff.tasks.classification import Classification
 from bakeoff.tasks.inference import Conditions, choose_device, inferring
 
+BATCH = 64  # of classification
 COUNT, SIZE = 2 * BATCH + 9, 8
 CLASSES = ("a", "b", "c")
 TASK = Classification(CLASSES)
@@ -45,7 +47,7 @@ def test_scores_are_the_softmax_of_each_image_alone(
     network: nn.Module, dataset: Dataset, pixels: NDArray[np.uint8]
 ) -> None:
     ids = [record.id for record in dataset.records][::-1]
-    found = evaluate(TASK, network, dataset, ids, pixels)
+    found = evaluate(TASK, network, Images(dataset, pixels), ids)
     assert found.ids == tuple(ids)
     assert found.classes == CLASSES
     network.eval()
@@ -64,7 +66,7 @@ def test_network_is_left_as_it_was(network: nn.Module, dataset: Dataset, pixels:
     network.train()
     network[1].eval()  # type: ignore[index]  # a frozen batch norm
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    evaluate(TASK, network, dataset, ["0001", "0000"], pixels)
+    evaluate(TASK, network, Images(dataset, pixels), ["0001", "0000"])
     assert [module.training for module in network.children()] == [True, False, True, True, True, True]
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     network(torch.rand(2, 3, SIZE, SIZE)).sum().backward()  # nothing of the inference mode is left
@@ -79,7 +81,7 @@ def test_mode_comes_back_after_an_error(network: nn.Module) -> None:
 
 def test_evaluation_repeats_bit_by_bit(network: nn.Module, dataset: Dataset, pixels: NDArray[np.uint8]) -> None:
     ids = [record.id for record in dataset.records]
-    first, second = (evaluate(TASK, network, dataset, ids, pixels).columns["scores"] for _ in range(2))
+    first, second = (evaluate(TASK, network, Images(dataset, pixels), ids).columns["scores"] for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -95,8 +97,8 @@ def test_conditions_change_the_scores_by_rounding_only(
     conditions: Conditions, tolerance: float, network: nn.Module, dataset: Dataset, pixels: NDArray[np.uint8]
 ) -> None:
     ids = [record.id for record in dataset.records]
-    plain = evaluate(TASK, network, dataset, ids, pixels).columns["scores"]
-    other = evaluate(TASK, network, dataset, ids, pixels, conditions).columns["scores"]
+    plain = evaluate(TASK, network, Images(dataset, pixels), ids).columns["scores"]
+    other = evaluate(TASK, network, Images(dataset, pixels), ids, conditions).columns["scores"]
     np.testing.assert_allclose(other, plain, atol=tolerance)
     np.testing.assert_allclose(other.sum(axis=1), 1, atol=1e-6)  # the softmax is in float32 all the same
     assert (conditions.precision == "fp32") == (np.abs(other - plain).max() < 1e-5)
@@ -114,7 +116,7 @@ def test_numbers_that_are_not_finite_stop_the_run(dataset: Dataset, pixels: NDAr
     pixels[:, 0, 0, 0] = 0
     pixels[[70, 90], 0, 0, 0] = 255
     with pytest.raises(RunError, match="0070: the network's scores are not finite here and for 1 more"):
-        evaluate(TASK, Overflowing(), dataset, [record.id for record in dataset.records], pixels)
+        evaluate(TASK, Overflowing(), Images(dataset, pixels), [record.id for record in dataset.records])
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,7 @@ def test_wrong_ids_are_refused(
     ids: tuple[str, ...], message: str, network: nn.Module, dataset: Dataset, pixels: NDArray[np.uint8]
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        evaluate(TASK, network, dataset, ids, pixels)
+        evaluate(TASK, network, Images(dataset, pixels), ids)
 
 
 def test_rows_are_stacked_by_quantity() -> None:

@@ -14,9 +14,10 @@ from scipy import stats
 from torch import nn
 
 from bakeoff.data.cache import build_pixels, open_pixels
-from bakeoff.data.dataset import Dataset, Label, Record, labelled
+from bakeoff.data.dataset import Dataset, Record, labelled
+from bakeoff.data.targets import Label
 from bakeoff.errors import DataError, UnreadableImage, UsageError
-from bakeoff.evaluate.outcomes import evaluate
+from bakeoff.evaluate.outcomes import Images, evaluate
 from bakeoff.evaluate.score import Interval, intervals, score, with_classes
 from bakeoff.models.spec import ModelSpec, Network
 from bakeoff.models.trained import Trained
@@ -114,7 +115,9 @@ def test_score_equals_evaluation_of_cached_images(tmp_path: Path, model: Trained
     dataset = painted(tmp_path / "data", list(CLASSES) * 8)
     found = score(model, dataset, device="cpu")
     pixels = open_pixels(build_pixels(dataset, tmp_path, 12, "pad"))
-    expected = evaluate(Classification(CLASSES), model.network, dataset, [r.id for r in dataset.records], pixels)
+    expected = evaluate(
+        Classification(CLASSES), model.network, Images(dataset, pixels), [r.id for r in dataset.records]
+    )
     np.testing.assert_array_equal(found.outcomes.columns["scores"], expected.columns["scores"])
     assert found.metrics["accuracy"].value == METRICS["accuracy"].function(expected)
     assert found.metrics["accuracy"].value > 0.5
@@ -137,14 +140,14 @@ def test_class_that_the_model_does_not_know_is_named(tmp_path: Path, model: Trai
     dataset = painted(tmp_path, ["red", "geen"] * 2)
     with pytest.raises(DataError, match=r"does not know 1 of the classes: 'geen' \(did you mean green\?\)"):
         score(model, dataset, device="cpu")
-    reds = [record.id for record in dataset.records if dataset.classes[record.target.index] == "red"]
+    reds = [record.id for record in dataset.records if dataset.classes[record.label] == "red"]
     assert score(model, dataset, reds, device="cpu").images == 2  # what is left out need not be known
 
 
 def test_renumbering_keeps_names(tmp_path: Path) -> None:
     dataset = painted(tmp_path, ["red", "green", "red"])
     renumbered = with_classes(dataset, CLASSES)
-    names = [[d.classes[record.target.index] for record in d.records] for d in (dataset, renumbered)]
+    names = [[d.classes[record.label] for record in d.records] for d in (dataset, renumbered)]
     assert names[0] == names[1] == ["red", "green", "red"]
 
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 from torch import nn
 
-from bakeoff.data.dataset import Label
 from bakeoff.data.load import Batch
+from bakeoff.data.targets import Label
 from bakeoff.errors import UsageError
 from bakeoff.tasks import TASKS
 from bakeoff.tasks.calibration import calibration_error, reliability_bins
 from bakeoff.tasks.classification import METRICS, Classification, confusion, doubtful, per_class, reliability
-from bakeoff.tasks.task import Outcomes, Task
+from bakeoff.tasks.task import LossOptions, Outcomes, Task
 
 
 def outcomes(truth: NDArray[Any], scores: NDArray[Any]) -> Outcomes:
@@ -221,7 +221,7 @@ INDICES = torch.tensor([0, 1, 2, 2, 1, 2])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", [None, (1.0, 2.0, 0.5)])
 def test_loss_of_one_hot_targets_is_that_of_indices(smoothing: float, weights: tuple[float, ...] | None) -> None:
-    task, net = Classification(("a", "b", "c"), smoothing, weights), Fixed(LOGITS)
+    task, net = Classification(("a", "b", "c"), LossOptions("default", smoothing, weights)), Fixed(LOGITS)
     plain = task.loss(net, Batch(IMAGES, INDICES))
     soft = task.loss(net, Batch(IMAGES, torch.eye(3)[INDICES]))
     tensor = None if weights is None else torch.tensor(weights)
@@ -268,7 +268,7 @@ def test_top5_is_listed_from_six_classes_on() -> None:
 
 def test_wrong_number_of_class_weights_is_refused() -> None:
     with pytest.raises(UsageError, match="2 class weights were given for 3 classes"):
-        Classification(("a", "b", "c"), class_weights=(1.0, 2.0))
+        Classification(("a", "b", "c"), LossOptions(class_weights=(1.0, 2.0)))
 
 
 def test_label_without_probabilities_cannot_be_evaluated() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bakeoff.data.augment import Augment, Mix
 from bakeoff.data.load import Batch, Feed
+from bakeoff.data.targets import Label
 from bakeoff.errors import Diverged, ResourceError
 from bakeoff.models import build
 from bakeoff.models.spec import ModelSpec, Network
@@ -33,7 +34,8 @@ def feed(tmp_path: Path) -> Feed:
     targets = np.arange(30) % 3
     pixels = np.random.default_rng(0).integers(0, 60, (30, 16, 16, 3), np.uint8) + (80 * targets)[:, None, None, None]
     np.save(tmp_path / "pixels.npy", pixels.astype(np.uint8))
-    return Feed(tmp_path / "pixels.npy", np.arange(30), targets, Augment("light", 16), Mix(3), batch=6, seed=3)
+    rows, labels = np.arange(30), [Label(int(target)) for target in targets]
+    return Feed(tmp_path / "pixels.npy", rows, labels, rows, Augment("light", 16), Mix(3), batch=6, seed=3)
 
 
 def make_state(arch: str = "small:cnn", **recipe: Any) -> State:

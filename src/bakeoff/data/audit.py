@@ -157,7 +157,7 @@ def _alike(groups: Sequence[tuple[str, ...]], what: str, advice: str) -> Observa
 def label_conflict(view: View) -> Observation | None:
     """Equal pixels under two labels."""
     records, index = view.dataset.records, view.dataset.index
-    at_odds = [group for group in view.duplicates.exact if len({records[index[id]].target.index for id in group}) > 1]
+    at_odds = [group for group in view.duplicates.exact if len({records[index[id]].label for id in group}) > 1]
     return _alike(at_odds, "the same picture under different labels", "at least one label is wrong: correct it")
 
 
@@ -219,7 +219,7 @@ def class_rare(view: View) -> Observation | None:
     named = [f"{name} ({n})" for name, n in sorted(rare.items(), key=lambda item: item[1])]
     few = f"{len(rare)} of {len(view.dataset.classes)} classes {'has' if len(rare) == 1 else 'have'}"
     sentence = f"{few} fewer than {RARE} images: {listed(named)}"
-    ids = tuple(r.id for r in view.dataset.records if view.dataset.classes[r.target.index] in rare)
+    ids = tuple(r.id for r in view.dataset.records if view.dataset.classes[r.label] in rare)
     return Observation(f"{sentence}; their own numbers will say little: bring more, or join classes", ids)
 
 

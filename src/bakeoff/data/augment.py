@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.ops import masks_to_boxes
 from torchvision.transforms import v2
+
+from bakeoff.data.targets import IGNORE
 
 AugmentName = Literal["none", "flip", "light", "standard", "strong", "digits"]
 
@@ -35,7 +42,43 @@ class Augment:
         steps = self._steps()
         return v2.Compose(steps) if steps else None
 
+    def together(self, image: NDArray[np.uint8], target: Tensor | dict[str, Tensor]) -> tuple[NDArray[np.uint8], Any]:
+        """Draw once for an image (S, S, 3) and its target: a label map (S, S), or boxes, labels and perhaps masks.
+
+        Geometry moves all of them together; label maps and masks are never interpolated, and what comes in from
+        outside of a label map is IGNORE.  Boxes are clipped, drawn anew around masks where there are some, and objects
+        that leave the image are left out.
+        """
+        if not isinstance(target, dict):
+            drawn, labels = v2.Compose([v2.Identity(), *self._dense(IGNORE)])(
+                Image.fromarray(image), tv_tensors.Mask(target)
+            )
+            return np.asarray(drawn), labels.as_subclass(Tensor)
+        wrapped: dict[str, Any] = {**target}
+        canvas = (self.size, self.size)
+        wrapped["boxes"] = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=canvas)
+        if "masks" in target:
+            wrapped["masks"] = tv_tensors.Mask(target["masks"])
+        steps = [*self._dense(0), v2.SanitizeBoundingBoxes(min_size=1)]
+        drawn, found = v2.Compose(steps)(Image.fromarray(image), wrapped)
+        return np.asarray(drawn), _tight({name: value.as_subclass(Tensor) for name, value in found.items()})
+
+    def _dense(self, fill: int) -> list[v2.Transform]:
+        """Return the steps where a target moves along; masks are filled with `fill`.
+
+        TrivialAugment cannot move masks and boxes: "strong" turns, scales and recolours instead.
+        """
+        filled: dict[Any, Any] = {tv_tensors.Mask: fill, "others": 0}
+        if self.name == "strong":
+            turn = v2.RandomAffine(10, scale=(0.8, 1.2), interpolation=v2.InterpolationMode.BILINEAR, fill=filled)
+            return [*self._steps()[:2], turn, v2.ColorJitter(0.4, 0.4, 0.4, 0.05)]
+        if self.name == "digits":
+            affine = v2.InterpolationMode.BILINEAR
+            return [v2.RandomAffine(10, (0.08, 0.08), (0.9, 1.1), 5, interpolation=affine, fill=filled)]
+        return self._steps()
+
     def _steps(self) -> list[v2.Transform]:
+        """Return the steps for an image alone."""
         flip = v2.RandomHorizontalFlip()
         crop = v2.RandomResizedCrop(self.size, scale=(0.6, 1.0), interpolation=v2.InterpolationMode.BILINEAR)
         families: dict[AugmentName, list[v2.Transform]] = {
@@ -47,6 +90,17 @@ class Augment:
             "digits": [v2.RandomAffine(10, (0.08, 0.08), (0.9, 1.1), 5, interpolation=v2.InterpolationMode.BILINEAR)],
         }
         return families[self.name]
+
+
+def _tight(objects: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Draw boxes around masks, where there are masks, and leave out objects of which no pixel is left."""
+    if "masks" not in objects:
+        return objects
+    kept = objects["masks"].flatten(1).any(dim=1)
+    left = {name: value[kept] for name, value in objects.items()}
+    if len(left["masks"]):
+        left["boxes"] = masks_to_boxes(left["masks"]).float() + torch.tensor([0.0, 0, 1, 1])
+    return left
 
 
 def _erasing() -> list[v2.Transform]:

@@ -10,22 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from bakeoff.data.targets import Boxes, Label, MaskFiles, Target, target_from_json, target_json
 from bakeoff.errors import DataError
 from bakeoff.files import digest
 
 TaskName = Literal["classification", "semantic", "detection", "instance"]
 SplitName = Literal["train", "val", "test"]
-
-
-@dataclass(frozen=True)
-class Label:
-    """A class index; as a prediction it carries the probability of every class."""
-
-    index: int
-    scores: tuple[float, ...] | None = None
-
-
-Target = Label  # grows to Label | LabelMap | Boxes | Instances with the other tasks
 
 
 @dataclass(frozen=True)
@@ -45,6 +35,13 @@ class Record:
     split: SplitName | None = None
     frame: int | None = None
     size: tuple[int, int] | None = field(default=None, compare=False)
+
+    @property
+    def label(self) -> int:
+        """The class index of a labelled image.  Raises TypeError for a target of another task."""
+        if not isinstance(self.target, Label):
+            raise TypeError(f"{self.id}: has {type(self.target).__name__}, not one label")
+        return self.target.index
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,9 @@ class Dataset:
         if len(self.index) != len(self.records):
             raise DataError(f"{self.source}: {len(self.records) - len(self.index)} record ids appear more than once")
         for record in self.records:
-            if not 0 <= record.target.index < len(self.classes):
-                raise DataError(f"{self.source}: {record.id}: label {record.target.index} has no class")
+            for index in _labels(record.target):
+                if not 0 <= index < len(self.classes):
+                    raise DataError(f"{self.source}: {record.id}: label {index} has no class")
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -87,12 +85,30 @@ class Dataset:
         return self.source / record.image
 
     def counts(self, ids: Iterable[str] | None = None) -> dict[str, int]:
-        """Return records per class, over all records or the given ids; absent classes count 0."""
+        """Return records (classification) or objects (boxes) per class, of all records or the given ids; absent: 0.
+
+        Label maps are on disk, and are not opened here: every class counts 0.
+        """
         chosen = self.records if ids is None else [self.records[self.index[i]] for i in ids]
         tally = dict.fromkeys(self.classes, 0)
         for record in chosen:
-            tally[self.classes[record.target.index]] += 1
+            for index in _labels(record.target):
+                tally[self.classes[index]] += 1
         return tally
+
+    @cached_property
+    def strata(self) -> tuple[int, ...]:
+        """One number per record that a split should spread evenly: its label, or the rarest class among its objects.
+
+        An image without objects has the number of classes; label maps, which are not opened here, have 0.
+        """
+        images = [0] * len(self.classes)
+        for record in self.records:
+            for index in set(_labels(record.target)):
+                images[index] += 1
+        rarest = (min(set(_labels(r.target)), key=lambda i: (images[i], i), default=None) for r in self.records)
+        none = 0 if self.task == "semantic" else len(self.classes)
+        return tuple(none if index is None else index for index in rarest)
 
     def without(self, ids: Iterable[str]) -> Dataset:
         """Return the dataset less some records; classes stay as they are."""
@@ -105,7 +121,7 @@ class Dataset:
             {
                 "id": r.id,
                 "image": r.image,
-                "target": r.target.index,
+                "target": target_json(r.target),
                 "group": r.group,
                 "split": r.split,
                 "frame": r.frame,
@@ -125,7 +141,7 @@ class Dataset:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Dataset:
         """Rebuild from to_json(), taking the fingerprint as it was, without opening an image."""
-        records = tuple(Record(**{**row, "target": Label(row["target"])}) for row in content["records"])
+        records = tuple(Record(**{**row, "target": target_from_json(row["target"])}) for row in content["records"])
         source, lineage = Path(content["source"]), tuple(content["lineage"])
         dataset = cls(content["task"], tuple(content["classes"]), records, source, content["format"], lineage)
         dataset.__dict__["fingerprint"] = content["fingerprint"]  # fills the cached property
@@ -133,11 +149,14 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) over classes, records and the bytes of every image file: the identity of the data."""
-        files = sorted({record.image for record in self.records})
+        """sha256 (hex) over classes, records and the bytes of every image and mask: the identity of the data."""
+        files = sorted({file for record in self.records for file in _files(record)})
         with ThreadPoolExecutor(4) as pool:
             hashes = dict(zip(files, pool.map(lambda name: _hash(self.source / name), files), strict=True))
-        rows: list[Any] = [[r.id, r.target.index, r.group, r.split, r.frame, hashes[r.image]] for r in self.records]
+        rows: list[Any] = [
+            [r.id, target_json(r.target), r.group, r.split, r.frame, *(hashes[file] for file in _files(r))]
+            for r in self.records
+        ]
         return digest([self.task, self.classes, rows])
 
 
@@ -153,6 +172,19 @@ def labelled(source: Path, rows: Iterable[tuple[Record, str]], format: str) -> D
     place = {name: index for index, name in enumerate(classes)}
     records = tuple(replace(record, target=Label(place[name])) for record, name in pairs)
     return Dataset("classification", classes, records, source, format)
+
+
+def _labels(target: Target) -> list[int]:
+    """Return the class indices that a target names itself; a label map on disk names none."""
+    if isinstance(target, Label):
+        return [target.index]
+    return target.labels.tolist() if isinstance(target, Boxes) else []
+
+
+def _files(record: Record) -> list[str]:
+    """Return the image of a record and the files of its masks."""
+    masks = [file for file, _ in record.target.layers] if isinstance(record.target, MaskFiles) else []
+    return [record.image, *masks]
 
 
 def _hash(path: Path) -> str:

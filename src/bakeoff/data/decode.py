@@ -51,7 +51,7 @@ def decode(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
     """
     if frame is not None and is_idx(path):
         return _idx_frame(path, frame)
-    with _opened(path, frame) as image:
+    with opened(path, frame) as image:
         depth = _depth(image)
         image.load()  # verify() would miss truncated files
         return _rgb(_upright(image), depth)
@@ -67,7 +67,7 @@ def measure(path: Path) -> tuple[int, int]:
     if is_idx(path):
         height, width = _idx_frame(path, 0).shape[:2]
         return width, height
-    with _opened(path, None) as image:
+    with opened(path, None) as image:
         width, height = image.size
         # Pillow turns the size of a TIFF itself
         turned = (
@@ -177,7 +177,7 @@ def _idx_frame(path: Path, frame: int) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _opened(path: Path, frame: int | None) -> Iterator[Image.Image]:
+def opened(path: Path, frame: int | None) -> Iterator[Image.Image]:
     """Open an image of a known format and a sane size; every error becomes UnreadableImage."""
     _silence()
     try:

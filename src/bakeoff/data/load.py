@@ -23,24 +23,36 @@ from torch.utils.data import Dataset as TorchDataset
 
 from bakeoff.data.augment import Augment, Mix
 from bakeoff.data.cache import open_pixels
+from bakeoff.data.masks import to_pixels
+from bakeoff.data.targets import Boxes, Instances, Label, LabelMap, Target
 from bakeoff.seeds import fold, generator
 
 Ticket = tuple[int, int]
-Sample = tuple[NDArray[np.uint8], int, int]  # image (S, S, 3), target, the ticket's seed
+Objects = dict[str, Tensor]  # boxes (N, 4) float32 x1 y1 x2 y2, labels (N,) int64 from 0, masks (N, H, W) uint8
+Sample = tuple[NDArray[np.uint8], Any, int]  # image (S, S, 3), what collate makes targets of, the ticket's seed
 
 
 @dataclass(frozen=True)
 class Batch:
-    """images (B, 3, H, W) float32 in 0..1; targets (B,) int64 class indices, or (B, classes) float32 when mixed."""
+    """images (B, 3, H, W) float32 in 0..1, and what the task's loss takes as targets.
+
+    classification  (B,) int64 class indices, or (B, classes) float32 when mixed
+    semantic        (B, H, W) int64 class indices, targets.IGNORE where nothing is to be learned
+    detection       a list of B dictionaries: boxes (N, 4) float32, labels (N,) int64 from 0; N may be 0
+    instance        the same with masks (N, H, W) uint8
+    """
 
     images: Tensor
-    targets: Tensor
+    targets: Any
 
     def to(self, device: str, channels_last: bool = False) -> Batch:
         """Return the batch on a device and in a memory layout."""
         layout = torch.channels_last if channels_last else torch.contiguous_format
         images = self.images.to(device, non_blocking=True).contiguous(memory_format=layout)
-        return Batch(images, self.targets.to(device, non_blocking=True))
+        if isinstance(self.targets, Tensor):
+            return Batch(images, self.targets.to(device, non_blocking=True))
+        moved = [{name: value.to(device, non_blocking=True) for name, value in one.items()} for one in self.targets]
+        return Batch(images, moved)
 
 
 def tickets(
@@ -71,14 +83,16 @@ def _chunk(order: NDArray[np.int64], step: int, batch: int) -> list[tuple[int, i
 
 @dataclass(frozen=True)
 class Feed:
-    """The training images of one run: `pixels` is the cache file, `rows` its rows and `targets` their class indices.
+    """The training images of one run: `pixels` is the cache file, `rows` its rows.
 
-    `weights` (n,) are sampling weights (balanced sampling) or None.
+    `targets` are the targets of all records in the frame, `labels` the place among them of each image's target: `rows`
+    again, unless labels are shuffled on purpose.  `weights` (n,) are sampling weights (balanced sampling) or None.
     """
 
     pixels: Path
     rows: NDArray[np.int64]
-    targets: NDArray[np.int64]
+    targets: Sequence[Target]
+    labels: NDArray[np.int64]
     augment: Augment
     mix: Mix
     batch: int
@@ -99,7 +113,7 @@ class Feed:
     def epoch(self, epoch: int, start: int = 0) -> Iterable[Batch]:
         """Return the batches of an epoch from step `start` on."""
         plan = tickets(self.seed, epoch, len(self.rows), self.batch, self.weights)[start:]
-        samples = Samples(self.pixels, self.rows, self.targets, self.augment)
+        samples = Samples(self)
         return DataLoader(
             samples,
             batch_sampler=plan,  # a plan of tickets: Samples takes them as indices
@@ -113,10 +127,11 @@ class Feed:
 class Samples(TorchDataset[Sample]):
     """Cached images addressed by tickets; the map is opened where it is used, so nothing is copied to workers."""
 
-    def __init__(self, pixels: Path, rows: NDArray[np.int64], targets: NDArray[np.int64], augment: Augment) -> None:
-        """Remember where the images are."""
-        self.path, self.rows, self.targets = pixels, rows, targets
-        self.transform = augment.transform()
+    def __init__(self, feed: Feed) -> None:
+        """Remember where the images and their targets are."""
+        self.path, self.rows, self.targets, self.labels = feed.pixels, feed.rows, feed.targets, feed.labels
+        self.augment = feed.augment
+        self.transform = feed.augment.transform()
         self._map: NDArray[np.uint8] | None = None
 
     def __getitem__(self, ticket: Ticket) -> Sample:
@@ -125,17 +140,41 @@ class Samples(TorchDataset[Sample]):
         if self._map is None:
             self._map = open_pixels(self.path)
         image = np.array(self._map[self.rows[index]])
+        target = self.targets[self.labels[index]]
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also format a stack trace for CUDA
+        if not isinstance(target, Label):
+            image, drawn = self.augment.together(image, to_tensors(target))
+            return image, drawn, seed
         if self.transform is not None:
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also format a stack trace for CUDA
             image = np.asarray(self.transform(Image.fromarray(image)))
-        return image, int(self.targets[index]), seed
+        return image, target.index, seed
+
+
+def to_tensors(target: Target) -> Tensor | Objects:
+    """Turn a target in the frame into what is learned: class indices (H, W), or boxes, labels and masks; no crowds."""
+    if isinstance(target, LabelMap):
+        return torch.from_numpy(target.pixels)
+    if not isinstance(target, Boxes):
+        raise TypeError(f"{type(target).__name__} is not a target in a frame")
+    target = target.take(~target.crowd)
+    objects = {"boxes": torch.from_numpy(target.xyxy.astype(np.float32)), "labels": torch.from_numpy(target.labels)}
+    if isinstance(target, Instances):
+        width, height = target.size
+        masks = [to_pixels(mask, target.size) for mask in target.masks]
+        stacked = np.stack(masks) if masks else np.zeros((0, height, width))
+        objects["masks"] = torch.from_numpy(stacked.astype(np.uint8))
+    return objects
 
 
 def collate(samples: Sequence[Sample], mix: Mix) -> Batch:
-    """Stack samples into a batch and mix it under the seed of its first ticket."""
+    """Stack samples into a batch; classes are mixed under the seed of the first ticket."""
     images = to_float(np.stack([image for image, _, _ in samples]))
-    targets = torch.tensor([target for _, target, _ in samples])
-    images, targets = mix(images, targets, fold(samples[0][2], "mix"))
+    found = [target for _, target, _ in samples]
+    if isinstance(found[0], dict):
+        return Batch(images, found)
+    if isinstance(found[0], Tensor):
+        return Batch(images, torch.stack(found).long())
+    images, targets = mix(images, torch.tensor(found), fold(samples[0][2], "mix"))
     return Batch(images, targets)
 
 

@@ -96,7 +96,7 @@ def draw_per_class(dataset: Dataset, per_class: int, seed: int) -> dict[str, tup
         raise UsageError(f"a sheet needs at least 1 picture of each class, not {per_class}")
     ids: dict[str, list[str]] = {name: [] for name in dataset.classes[:CLASSES]}
     for record in dataset.records:
-        name = dataset.classes[record.target.index]
+        name = dataset.classes[record.label]
         if name in ids:
             ids[name].append(record.id)
     drawn = {}
@@ -138,7 +138,7 @@ def _section(dataset: Dataset, section: Section, most: int) -> dict[str, Any]:
 def _tile(dataset: Dataset, record: Record) -> dict[str, Any]:
     """Return one picture with its label and name, or the reason why there is none."""
     tile: dict[str, Any] = {
-        "label": printable(dataset.classes[record.target.index]),
+        "label": printable(dataset.classes[record.label]),
         "name": printable(record.id),
         "image": "",
     }

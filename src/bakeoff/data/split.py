@@ -179,7 +179,7 @@ def _coded(
     dataset: Dataset, clusters: Clusters, names: Sequence[str] | NDArray[Any]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return labels and cluster numbers of ids."""
-    labels = [dataset.records[dataset.index[id]].target.index for id in names]
+    labels = [dataset.strata[dataset.index[id]] for id in names]
     numbers = np.unique([clusters.get(id, id) for id in names], return_inverse=True)[1]
     return np.array(labels, dtype=np.intp), numbers
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bakeoff.data.dataset import Dataset
+from bakeoff.data.targets import Target
 from bakeoff.errors import RunError, UsageError
 from bakeoff.tasks.inference import PLAIN, Conditions, inferring, predict_pixels
 from bakeoff.tasks.task import Outcomes, Row, Task
 
-BATCH = 64  # fixed: another batch size rounds differently in the last digit
 LATENCY_IMAGES, LATENCY_SECONDS = 50, 2.0  # single images are timed until one of the two is used up
+Keep = Callable[[str, Target], None]
 
 
 class Pixels(Protocol):
@@ -29,31 +31,47 @@ class Pixels(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Images:
+    """What a network is judged on: row i of `pixels` is `dataset.records[i]`, item i of `targets` its target there.
+
+    `targets` None: the records' own, which is right for labels alone.
+    """
+
+    dataset: Dataset
+    pixels: NDArray[np.uint8] | Pixels
+    targets: Sequence[Target] | None = None
+
+
 def evaluate(
     task: Task,
     network: nn.Module,
-    dataset: Dataset,
+    images: Images,
     ids: Sequence[str],
-    pixels: NDArray[np.uint8] | Pixels,
     conditions: Conditions = PLAIN,
+    keep: Keep | None = None,
 ) -> Outcomes:
     """Return the outcomes of a network on the records `ids`, in this order.
 
-    Row i of `pixels` is `dataset.records[i]`; the network is on the device of `conditions` already.  It runs in eval
-    mode without gradients, in batches of 64 taken in order, and is left in the mode that it was in.
+    The network is on the device of `conditions` already.  It runs in eval mode without gradients, in batches of the
+    task's size taken in order, and is left in the mode that it was in.  `keep` is given every id with its prediction.
 
     Raises UsageError for ids that are not in the dataset or when there are none, RunError when the network gives a
     number that is not finite.
     """
+    dataset, targets = images.dataset, images.targets
     if missing := [id for id in ids if id not in dataset.index]:
         raise UsageError(f"{dataset.source}: {len(missing)} records to evaluate are not in the data: {missing[:5]}")
     places = np.array([dataset.index[id] for id in ids], dtype=np.intp)
     rows: list[Row] = []
-    for start in range(0, len(places), BATCH):
-        chunk = places[start : start + BATCH]
-        predictions = predict_pixels(task, network, pixels[chunk], conditions)
-        targets = [dataset.records[place].target for place in chunk]
-        rows += [task.outcome(*pair) for pair in zip(predictions, targets, strict=True)]
+    for start in range(0, len(places), task.batch):
+        chunk = places[start : start + task.batch]
+        predictions = predict_pixels(task, network, images.pixels[chunk], conditions)
+        for place, prediction in zip(chunk, predictions, strict=True):
+            target = dataset.records[place].target if targets is None else targets[int(place)]
+            rows.append(task.outcome(prediction, target))
+            if keep is not None:
+                keep(dataset.records[place].id, prediction)
     return stack(rows, tuple(ids), dataset.classes)
 
 

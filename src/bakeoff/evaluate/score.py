@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bakeoff.data.dataset import Dataset, Label
+from bakeoff.data.dataset import Dataset
 from bakeoff.data.decode import Resize, read_image, resize
+from bakeoff.data.targets import Label
 from bakeoff.errors import DataError, nearest
-from bakeoff.evaluate.outcomes import evaluate
+from bakeoff.evaluate.outcomes import Images, evaluate
 from bakeoff.evaluate.resampling import jackknife_blocks, pseudo_values
 from bakeoff.evaluate.statistics import one_sample_t
 from bakeoff.evaluate.variance import Codes, group_codes
@@ -95,7 +96,7 @@ def score(
     matched = with_classes(part, ready.classes)
     task: Task = TASKS[ready.task](ready.classes)
     pixels = Decoded(matched, ready.size, ready.resize)
-    outcomes = evaluate(task, ready.network.to(chosen), matched, names, pixels, Conditions(chosen))
+    outcomes = evaluate(task, ready.network.to(chosen), Images(matched, pixels), names, Conditions(chosen))
     known = {r.id: r.group for r in dataset.records if r.group is not None} if groups is None else groups
     units = group_codes([f"g{known[id]}" if id in known else f"i{id}" for id in names], len(names))
     same = ids is None and ready.info.get("data") == dataset.fingerprint  # who names images knows which they are
@@ -124,7 +125,7 @@ def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
             f"it knows {listed(classes, 10)}. Rename those labels, or leave their images out"
         )
     place = {name: index for index, name in enumerate(classes)}
-    records = tuple(replace(r, target=Label(place[dataset.classes[r.target.index]])) for r in dataset.records)
+    records = tuple(replace(r, target=Label(place[dataset.classes[r.label]])) for r in dataset.records)
     return replace(dataset, classes=classes, records=records)
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from bakeoff.data.dataset import TaskName
 from bakeoff.errors import BakeoffError, UsageError, WeightsMismatch
 from bakeoff.models import weights
 from bakeoff.models.groups import Groups, from_children, last_layer, with_head
@@ -41,11 +42,18 @@ DATA = {  # words of timm's weight tags -> what they stand for (timm's own docum
 
 
 @cache
-def names() -> tuple[str, ...]:
+def names(task: TaskName = "classification") -> tuple[str, ...]:
     """Return every architecture, and every architecture.tag that has published weights."""
     import timm
 
+    if task != "classification":
+        return ()
     return tuple(sorted({*timm.list_models(), *timm.list_models(pretrained=True)}))
+
+
+def has(arch: str, task: TaskName) -> bool:
+    """Say whether an architecture can be named for a task."""
+    return arch in names(task)
 
 
 def card(arch: str) -> Card:
@@ -63,7 +71,7 @@ def has_weights(arch: str) -> bool:
     return bool(_config(arch).has_weights)
 
 
-def build(spec: ModelSpec, classes: int, size: int) -> Network:
+def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classification") -> Network:  # noqa: ARG001
     """Build a timm classifier for images of `size` pixels.
 
     Raises UsageError for options or sizes that the architecture refuses, ResourceError when pretrained weights cannot

@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor, nn
 
+from bakeoff.data.dataset import TaskName
 from bakeoff.errors import UsageError
 from bakeoff.models import weights
 from bakeoff.models.groups import from_children
@@ -25,11 +26,18 @@ ENDS = ("avgpool", "flatten", "dropout", "fc", "classifier", "head", "heads")  #
 
 
 @cache
-def names() -> tuple[str, ...]:
+def names(task: TaskName = "classification") -> tuple[str, ...]:
     """Return torchvision's classification architectures."""
     import torchvision
 
+    if task != "classification":
+        return ()
     return tuple(torchvision.models.list_models(module=torchvision.models))
+
+
+def has(arch: str, task: TaskName) -> bool:
+    """Say whether an architecture can be named for a task."""
+    return arch in names(task)
 
 
 def card(arch: str) -> Card:
@@ -49,7 +57,7 @@ def published(arch: str, which: str = "pretrained") -> Any:
     raise UsageError(f'torchvision:{arch} has no weights "{which}"; it has {", ".join(entries.__members__) or "none"}')
 
 
-def build(spec: ModelSpec, classes: int, size: int) -> Network:
+def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classification") -> Network:  # noqa: ARG001
     """Build a torchvision classifier for images of `size` pixels; auxiliary outputs are off.
 
     `weights` may also name an entry of torchvision's, such as "IMAGENET1K_V1".  Raises UsageError for options or sizes

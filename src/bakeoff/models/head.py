@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,8 @@ def attach(trunk: nn.Module, pool: Pool, head: Head, classes: int, size: int) ->
     Raises UsageError when the trunk cannot take such an image, or when an explicit pooling finds no feature map.
     """
     features = probe(trunk, size)
+    if not isinstance(features, Tensor):
+        raise UsageError(f"the network returned {type(features).__name__}; expected one tensor")
     if features.ndim not in (2, 3, 4):
         raise UsageError(
             f"the trunk gives an output of shape {tuple(features.shape)}; expected a feature map or tokens"
@@ -91,7 +93,7 @@ def attach(trunk: nn.Module, pool: Pool, head: Head, classes: int, size: int) ->
     return Headed(trunk, pool, classifier(pool(features).shape[1], head, classes))
 
 
-def probe(network: nn.Module, size: int) -> Tensor:
+def probe(network: nn.Module, size: int) -> Any:
     """Return the output for one grey image of `size` pixels, in evaluation mode; modes are restored.
 
     Draws no random number.  Raises UsageError when the network cannot take such an image.
@@ -108,8 +110,6 @@ def probe(network: nn.Module, size: int) -> Tensor:
     finally:
         for module, training in modes:
             module.training = training
-    if not isinstance(output, Tensor):
-        raise UsageError(f"the network returned {type(output).__name__}; expected one tensor")
     return output
 
 

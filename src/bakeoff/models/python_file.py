@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bakeoff.data.dataset import TaskName
 from bakeoff.errors import DataError, UsageError, nearest
 from bakeoff.models import weights
 from bakeoff.models.groups import from_children, last_layer
@@ -21,9 +22,14 @@ from bakeoff.models.spec import Card, Head, ModelSpec, Network
 NAME = "python"
 
 
-def names() -> tuple[str, ...]:
+def names(task: TaskName = "classification") -> tuple[str, ...]:  # noqa: ARG001
     """There is nothing to list: the files are the user's."""
     return ()
+
+
+def has(arch: str, task: TaskName) -> bool:  # noqa: ARG001
+    """A file may hold a network for any task; the name must be that of a file."""
+    return arch.partition(":")[0].endswith(".py")
 
 
 def card(arch: str) -> Card:  # noqa: ARG001
@@ -31,7 +37,7 @@ def card(arch: str) -> Card:  # noqa: ARG001
     return Card()
 
 
-def build(spec: ModelSpec, classes: int, size: int) -> Network:
+def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classification") -> Network:  # noqa: ARG001
     """Call the user's function(classes=..., size=..., **options) and wrap the module that it returns.
 
     The module gets images (B, 3, size, size) and returns logits (B, classes).  Its attributes `mean` and `std` (3

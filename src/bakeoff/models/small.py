@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bakeoff.data.dataset import TaskName
 from bakeoff.errors import UsageError, nearest
 from bakeoff.models import weights
 from bakeoff.models.groups import from_children
@@ -20,9 +21,14 @@ LARGE = 96  # from this side on, the first layer divides it by four instead of t
 FINAL = 8  # the cnn halves its map until the side is at most this
 
 
-def names() -> tuple[str, ...]:
+def names(task: TaskName = "classification") -> tuple[str, ...]:
     """Return the names of the small networks."""
-    return tuple(sorted(TRUNKS))
+    return tuple(sorted(TRUNKS)) if task == "classification" else ()
+
+
+def has(arch: str, task: TaskName) -> bool:
+    """Say whether an architecture can be named for a task."""
+    return arch in names(task)
 
 
 def card(arch: str) -> Card:  # noqa: ARG001
@@ -30,7 +36,7 @@ def card(arch: str) -> Card:  # noqa: ARG001
     return Card()
 
 
-def build(spec: ModelSpec, classes: int, size: int) -> Network:
+def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classification") -> Network:  # noqa: ARG001
     """Build a small network for images of `size` pixels; mean and std are 0.5.
 
     Raises UsageError for an unknown option or for pretrained weights, WeightsMismatch for a file that does not fit.

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from torch import Tensor, nn
 
-Source = Literal["small", "torchvision", "timm", "python"]
+Source = Literal["small", "torchvision", "timm", "smp", "classics", "detectors", "transformers", "python"]
 
 
 class Head(BaseModel):
@@ -83,7 +83,14 @@ class Card:
 
 
 class Network(nn.Module):
-    """images (B, 3, H, W), float in 0..1, RGB -> logits (B, classes); normalisation is part of the network.
+    """images (B, 3, H, W), float in 0..1, RGB -> what the task needs; normalisation is part of the network.
+
+    classification  logits (B, classes)
+    semantic        logits (B, classes, H, W)
+    detection       network(images, targets) gives a dict of losses (scalars; targets as in load.Batch, labels from 0)
+                    network(images) in eval mode a list of B dicts: boxes (N, 4) float x1 y1 x2 y2 in the images'
+                    pixels, labels (N,) int64 from 0, scores (N,) falling; at most 100 objects
+    instance        the same with masks (N, H, W) float in 0..1, the probability that a pixel belongs to the object
 
     `groups` are the names of `body`'s parameters in layer groups ordered from stem to head; together they cover every
     parameter exactly once, and the last group is the head.
@@ -106,10 +113,10 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalise, then run the body."""
-        logits: Tensor = self.body((images - self.mean) / self.std)
-        return logits
+    def forward(self, images: Tensor, targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """Normalise, then run the body; `targets` are for detection and instances alone."""
+        normal = (images - self.mean) / self.std
+        return self.body(normal) if targets is None else self.body(normal, targets)
 
     @property
     def loaded(self) -> str | None:

@@ -54,7 +54,7 @@ def save(folder: Path, trained: Trained) -> Path:
         except SafetensorError as error:  # its only word for a failed write
             raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
         digest = file_hash(temporary)
-    spec = resolve(trained.spec).model_copy(update={"size": trained.size})
+    spec = resolve(trained.spec, trained.task).model_copy(update={"size": trained.size})
     write_json(
         folder / CARD,
         {
@@ -141,7 +141,7 @@ def _empty(content: dict[str, Any], description: Path) -> Trained:
         raise DataError(f"{description}: resize {content['resize']!r} is none of {', '.join(get_args(Resize))}")
     classes, size = tuple(content["classes"]), int(content["size"])
     with torch.random.fork_rng(devices=[]):
-        network = build(spec.model_copy(update={"weights": "none"}), len(classes), size)
+        network = build(spec.model_copy(update={"weights": "none"}), len(classes), size, content["task"])
     network.mean.copy_(torch.tensor(content["mean"]).view(1, 3, 1, 1))
     network.std.copy_(torch.tensor(content["std"]).view(1, 3, 1, 1))
     network.card = Card(**content["card"])

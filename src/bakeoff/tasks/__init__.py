@@ -1,7 +1,20 @@
 """The tasks by name: each is one file with loss, predict, outcome and metrics."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import Protocol
 
 from bakeoff.tasks.classification import Classification
+from bakeoff.tasks.task import LossOptions, Task
 
-TASKS: Mapping[str, type[Classification]] = {"classification": Classification}
+
+class MakeTask(Protocol):
+    """What the classes of the tasks are called with."""
+
+    def __call__(self, classes: tuple[str, ...], loss: LossOptions = ...) -> Task:
+        """Return the task for these classes.  Raises UsageError for options that it does not know."""
+        ...
+
+
+TASKS: Mapping[str, MakeTask] = {"classification": Classification}

@@ -8,40 +8,41 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bakeoff.data.dataset import Label, TaskName
+from bakeoff.data.dataset import TaskName
+from bakeoff.data.targets import Label
 from bakeoff.errors import UsageError
 from bakeoff.tasks.calibration import Reliability, calibration_error, reliability_bins
 from bakeoff.tasks.ranking import auroc, average_precision
-from bakeoff.tasks.task import Metric, Outcomes, Row
+from bakeoff.tasks.task import PLAIN_LOSS, LossOptions, Metric, Outcomes, Row
 
 if TYPE_CHECKING:  # the metrics serve a report, which should not wait for torch
     from torch import Tensor, nn
 
     from bakeoff.data.load import Batch
 
+LOSSES = ("default", "cross_entropy")
 LEAST_PROBABILITY = 1e-7  # log-loss clips here: one image costs at most 16.1, however sure the network was
 
 
 class Classification:
     """One label per image.  An outcome is `truth` (int64) and `scores` (classes,) float32 probabilities.
 
-    `class_weights` (one per class) weigh the training loss only, never a metric.  Raises UsageError when their number
-    is not that of the classes.
+    The class weights of the loss options, one per class, weigh the training loss only, never a metric.  Raises
+    UsageError when their number is not that of the classes.
     """
 
-    def __init__(
-        self,
-        classes: tuple[str, ...],
-        label_smoothing: float = 0.0,
-        class_weights: tuple[float, ...] | None = None,
-    ) -> None:
+    def __init__(self, classes: tuple[str, ...], loss: LossOptions = PLAIN_LOSS) -> None:
         """Remember the classes and the options of the loss; top-5 accuracy needs more than 5 classes to be listed."""
+        class_weights = loss.class_weights
+        if loss.name not in LOSSES:
+            raise UsageError(f"classification has no loss {loss.name!r}; it has {', '.join(LOSSES)}")
         if class_weights is not None and len(class_weights) != len(classes):
             raise UsageError(f"{len(class_weights)} class weights were given for {len(classes)} classes; give one each")
         self.name: TaskName = "classification"
         self.headline: str = "accuracy"
         self.validation_loss: str = "log_loss"
-        self.classes, self.label_smoothing, self.class_weights = classes, label_smoothing, class_weights
+        self.batch: int = 64
+        self.classes, self.label_smoothing, self.class_weights = classes, loss.label_smoothing, class_weights
         self.table: Mapping[str, Metric] = {
             name: metric for name, metric in METRICS.items() if name != "top5" or len(classes) > 5
         }

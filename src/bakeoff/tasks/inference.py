@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bakeoff.data.dataset import Target
 from bakeoff.data.load import to_float
+from bakeoff.data.targets import Target
 from bakeoff.errors import ResourceError, UsageError
 from bakeoff.tasks.task import Task
 
@@ -51,7 +51,7 @@ def inferring(network: nn.Module) -> Iterator[None]:
 
 def predict_pixels(
     task: Task, network: nn.Module, pixels: NDArray[np.uint8], conditions: Conditions = PLAIN
-) -> list[Target]:
+) -> Sequence[Target]:
     """Return one prediction for each image of `pixels` (B, S, S, 3); the network must be on the device already."""
     layout = torch.channels_last if conditions.channels_last else torch.contiguous_format
     images = to_float(pixels).to(conditions.device).contiguous(memory_format=layout)

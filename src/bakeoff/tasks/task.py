@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bakeoff.data.dataset import Target, TaskName
+from bakeoff.data.dataset import TaskName
+from bakeoff.data.targets import Target
 
 if TYPE_CHECKING:  # a report is made from outcomes alone: it should not wait for torch
     from torch import Tensor, nn
@@ -43,6 +44,22 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
+class LossOptions:
+    """What a recipe says about the training loss.
+
+    `name` "default" is the task's own; `class_weights`, one per class, and `label_smoothing` are for tasks with a
+    cross-entropy.
+    """
+
+    name: str = "default"
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
+
+
+PLAIN_LOSS = LossOptions()
+
+
+@dataclass(frozen=True)
 class Metric:
     """A function of outcomes.  `per_image` (n,) is given where the metric is its mean, else None.
 
@@ -67,6 +84,7 @@ class Task(Protocol):
 
     name: TaskName
     headline: str
+    batch: int  # images predicted at once in an evaluation; fixed, another number rounds differently in the last digit
     validation_loss: str  # the metric that is the training loss on validation images, "" when none is
     table: Mapping[str, Metric]
 
@@ -74,12 +92,16 @@ class Task(Protocol):
         """Return the training loss of a batch (scalar)."""
         ...
 
-    def predict(self, net: nn.Module, images: Tensor) -> list[Target]:
-        """Return one prediction per image (B, 3, H, W), float in 0..1."""
+    def predict(self, net: nn.Module, images: Tensor) -> Sequence[Target]:
+        """Return one prediction per image (B, 3, H, W), float in 0..1, in the frame of these images."""
         ...
 
-    def outcome(self, prediction: Target, target: Target) -> Row:
-        """Return the numbers of one image from which every metric can be recomputed."""
+    def outcome(self, prediction: Any, target: Any) -> Row:
+        """Return the numbers of one image from which every metric can be recomputed.
+
+        Both are of the task's own kind of target, in frames that may differ in size: the target's is the one that
+        counts.  Every value has the same shape for every image.
+        """
         ...
 
     def metrics(self, outcomes: Outcomes) -> dict[str, float]:

@@ -50,6 +50,7 @@ class Recipe(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1)
     clip: float | None = Field(None, gt=0)
     augment: AugmentName = "standard"
+    loss: str = "default"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: bool = False
     balanced: bool = False

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
-from bakeoff.data.dataset import Dataset
-from bakeoff.data.formats import folder, idx, table, voc
+from bakeoff.data.dataset import Dataset, TaskName
+from bakeoff.data.formats import folder, idx, masks, table, voc
 from bakeoff.data.formats.listing import list_images
 from bakeoff.data.formats.rows import Options
 from bakeoff.errors import DataError, UsageError, nearest
@@ -15,10 +16,14 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
 class Format(Protocol):
-    """What a format module offers; `EXPECTS` says in a phrase what its data looks like."""
+    """What a format module offers: `EXPECTS` says in a phrase what its data looks like, `TASKS` what it can carry.
+
+    read() and write() in this module check the task first, so that a format need not.
+    """
 
     NAME: str
     EXPECTS: str
+    TASKS: tuple[TaskName, ...]
 
     def sniff(self, path: Path) -> str | None:
         """Say why the data at this path has the format, or None."""
@@ -33,41 +38,67 @@ class Format(Protocol):
         ...
 
 
-FORMATS: tuple[Format, ...] = (idx, voc, table, folder)  # the first that fits wins
+FORMATS: tuple[Format, ...] = (idx, voc, masks, table, folder)  # the first that fits wins
 
 
-def sniff(path: Path | str) -> tuple[str, str]:
-    """Return the name of the format found at a path, and why it is that one.
+class MaskOptions(TypedDict, total=False):
+    """What read() takes beside patterns, see rows.Options.parse."""
+
+    task: str | None
+    masks: str | None
+    classes: str | None
+    ignore: Iterable[str]
+
+
+def sniff(path: Path | str, task: str | None = None) -> tuple[str, str]:
+    """Return the name of the format found at a path, and why it is that one; `task`: only formats that can carry it.
 
     Raises UsageError when nothing is there, and DataError listing what each format expects when none fits.
     """
     path = _existing(Path(path))
-    for format in FORMATS:
+    fitting = [format for format in FORMATS if task is None or task in format.TASKS]
+    for format in fitting:
         why = format.sniff(path)
         if why is not None:
             return format.NAME, why
-    expected = "".join(f"\n  {format.NAME}: {format.EXPECTS}" for format in FORMATS)
+    expected = "".join(f"\n  {format.NAME}: {format.EXPECTS}" for format in fitting)
     raise DataError(f"{path}: {_what_is_there(path)}; expected one of:{expected}")
 
 
 def read(
-    path: Path | str, format: str | None = None, label_from: str | None = None, group_from: str | None = None
+    path: Path | str,
+    format: str | None = None,
+    label_from: str | None = None,
+    group_from: str | None = None,
+    **more: Unpack[MaskOptions],
 ) -> Dataset:
     """Read a labelled dataset, by the named format or by the one that sniff() finds.
 
     `label_from` and `group_from` are regular expressions with a named group `label` or `group`, searched for in each
-    record's path; see rows.Options.parse.  Raises UsageError for wrong arguments, DataError for data that cannot be
-    used as it is.
+    record's path; `task`, `masks`, `classes` and `ignore`: see rows.Options.parse.  Raises UsageError for wrong
+    arguments, DataError for data that cannot be used as it is.
     """
-    options = Options.parse(label_from, group_from)
+    options = Options.parse(label_from, group_from, **more)
     path = _existing(Path(path))
-    chosen = _format(format if format is not None else sniff(path)[0])
+    if format is None and options.masks is not None:
+        format = masks.NAME
+    chosen = _format(format if format is not None else sniff(path, options.task)[0])
+    _check_task(chosen, options.task, "read")
     return chosen.read(path, options)
 
 
 def write(dataset: Dataset, path: Path | str, format: str) -> None:
     """Write a dataset in the named format into a new folder, complete or not at all."""
-    _format(format).write(dataset, Path(path))
+    chosen = _format(format)
+    _check_task(chosen, dataset.task, "written")
+    chosen.write(dataset, Path(path))
+
+
+def _check_task(format: Format, task: str | None, verb: str) -> None:
+    """Raise UsageError when a format has no place for the labels of a task."""
+    if task is not None and task not in format.TASKS:
+        others = [other.NAME for other in FORMATS if task in other.TASKS]
+        raise UsageError(f"data for {task} cannot be {verb} as {format.NAME}; formats that can: {', '.join(others)}")
 
 
 def _format(name: str) -> Format:

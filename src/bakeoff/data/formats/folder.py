@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import re
 from collections.abc import Collection
 from pathlib import Path
 
-from bakeoff.data.dataset import Dataset, Record
+from bakeoff.data.dataset import Dataset, Record, TaskName
+from bakeoff.data.formats.groups import read_groups, write_groups
 from bakeoff.data.formats.listing import folders_in, is_clutter, list_images
 from bakeoff.data.formats.rows import UNLABELLED, Options, Row, assemble, class_name, examples, split_name
 from bakeoff.data.formats.target import new_folder, places, put
 from bakeoff.errors import DataError
 
 NAME = "folder"
+TASKS: tuple[TaskName, ...] = ("classification",)
 EXPECTS = "one folder of images for each class, optionally inside train, val and test folders"
-GROUPS = "groups.csv"  # columns path, group: what a folder tree has no place for
 NO_CLASS = re.compile(r"(.*[_-])?(jpegimages|images|masks|annotations|labels)", re.IGNORECASE)
 FLAT = (
     "lie outside a class folder (put each image into a folder named after its class, or take the label from the file"
@@ -47,7 +46,7 @@ def read(path: Path, options: Options) -> Dataset:
         found = "; ".join(listing.note()) or "it is empty"
         raise DataError(f"{path}: no image was found: {found}; expected {EXPECTS}")
     split = _has_splits(path, {image.split("/")[0] for image in listing.images if "/" in image})
-    groups = _read_groups(path)
+    groups = read_groups(path)
     if groups:
         listing.ignored[".csv"] -= 1
         listing.ignored += type(listing.ignored)()  # drops what counts 0
@@ -67,10 +66,7 @@ def write(dataset: Dataset, path: Path) -> None:
         chosen = places(dataset, lambda r: f"{r.split}/{_class(dataset, r)}" if r.split else _class(dataset, r))
         for record in dataset.records:
             put(dataset, record, root / chosen[record.id])
-        grouped = [(chosen[record.id], record.group) for record in dataset.records if record.group is not None]
-        if grouped:
-            with (root / GROUPS).open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-                csv.writer(stream, lineterminator="\n").writerows([("path", "group"), *grouped])
+        write_groups(root, {chosen[record.id]: record.group for record in dataset.records})
 
 
 def _row(image: str, split: bool, groups: dict[str, str]) -> Row:
@@ -101,28 +97,9 @@ def _check_classes(path: Path, classes: set[str]) -> None:
         raise DataError(f"{path}: all images have the one class {inner[0].name!r}; did you mean {inner[0]}?")
 
 
-def _read_groups(path: Path) -> dict[str, str]:
-    """Read groups.csv if there is one."""
-    try:
-        with (path / GROUPS).open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            rows = list(csv.reader(stream))
-    except FileNotFoundError:
-        return {}
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path / GROUPS}: cannot be read: {error}") from None
-    if not rows or rows[0] != ["path", "group"]:
-        return {}
-    groups = dict(row for row in rows[1:] if len(row) == 2)
-    missing = [image for image in groups if not os.path.exists(path / image)]
-    if missing or len(groups) != len(rows) - 1:
-        wrong = f"names files that are not there: {examples(missing)}" if missing else "has broken or repeated rows"
-        raise DataError(f"{path / GROUPS}: {wrong}; correct or remove it")
-    return groups
-
-
 def _class(dataset: Dataset, record: Record) -> str:
     """Return the class name of a record."""
-    return dataset.classes[record.target.index]
+    return dataset.classes[record.label]
 
 
 def _check_writable(dataset: Dataset) -> None:

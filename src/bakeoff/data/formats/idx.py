@@ -12,7 +12,7 @@ from typing import IO, cast
 
 import numpy as np
 
-from bakeoff.data.dataset import Dataset, Record, SplitName
+from bakeoff.data.dataset import Dataset, Record, SplitName, TaskName
 from bakeoff.data.decode import read_idx, read_image
 from bakeoff.data.formats.listing import names_in
 from bakeoff.data.formats.rows import UNLABELLED, Options, Row, assemble, examples
@@ -20,6 +20,7 @@ from bakeoff.data.formats.target import new_folder
 from bakeoff.errors import DataError
 
 NAME = "idx"
+TASKS: tuple[TaskName, ...] = ("classification",)
 EXPECTS = "MNIST's files, for instance train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz"
 FILE = re.compile(r"(?:(?P<prefix>.*)-)?(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx[13]-ubyte(\.gz)?")
 PARTS: dict[str, SplitName] = {"train": "train", "t10k": "test", "test": "test"}
@@ -56,7 +57,7 @@ def write(dataset: Dataset, path: Path) -> None:
             # frames in the order of their numbers: the order of ids would put #10 before #2
             records = sorted((r for r in dataset.records if r.split in splits), key=lambda r: (r.image, r.frame or 0))
             if records:
-                labels = bytes(int(dataset.classes[record.target.index]) for record in records)
+                labels = bytes(int(dataset.classes[record.label]) for record in records)
                 with _packed(root / f"{part}-labels-idx1-ubyte.gz") as stream:
                     stream.write(struct.pack(">4B I", 0, 0, 8, 1, len(labels)) + labels)
                 with _packed(root / f"{part}-images-idx3-ubyte.gz") as stream:

@@ -1,4 +1,4 @@
-"""What every reader hands over, (record, class name) pairs, and how they become a Dataset."""
+"""What every reader is told and hands over: options, records, class names, and how they become a Dataset."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
-from bakeoff.data.dataset import Dataset, Label, Record, SplitName, labelled
-from bakeoff.errors import DataError, UsageError
+from bakeoff.data.dataset import Dataset, Record, SplitName, TaskName, labelled
+from bakeoff.data.targets import Label
+from bakeoff.errors import DataError, UsageError, nearest
 
 Row = tuple[Record, str | None]  # None: the format states no label for this image
 UNLABELLED = Label(0)  # labelled() fills in the true index
@@ -22,21 +24,41 @@ SPLITS: dict[str, SplitName] = {
 
 @dataclass(frozen=True)
 class Options:
-    """Patterns that take the label or the group of an image from its path, see parse()."""
+    """What a person says about how data is to be read, see parse()."""
 
     label_from: re.Pattern[str] | None = None
     group_from: re.Pattern[str] | None = None
+    task: TaskName | None = None
+    masks: str | None = None
+    classes: str | None = None
+    ignore: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, label_from: str | None = None, group_from: str | None = None) -> Options:
-        """Compile the regular expressions of --label-from and --group-from.
+    def parse(
+        cls,
+        label_from: str | None = None,
+        group_from: str | None = None,
+        task: str | None = None,
+        masks: str | None = None,
+        classes: str | None = None,
+        ignore: Iterable[str] = (),
+    ) -> Options:
+        """Compile the regular expressions of --label-from and --group-from, and check the task's name.
 
         Each is searched for in the record's id (the POSIX path below the dataset's folder) and has a named group
         `label` or `group`.  For alternatives more named groups may follow whose names begin so (group1, group2): the
         first that takes part counts.  The same text is the same group, whichever alternative found it.
-        Raises UsageError for a bad expression or a missing named group.
+        `task`: what to read the data as, where a format allows several.  For label maps: `masks` is the folder of the
+        mask files or a pattern with {stem} (see masks.read), `classes` the path of a table of class names, `ignore`
+        class names or raw values ("11", "#ff00ff") that are neither learned nor judged; "*" means every value that
+        has no class.
+        Raises UsageError for a bad expression, a missing named group or an unknown task.
         """
-        return cls(_compile(label_from, "label"), _compile(group_from, "group"))
+        tasks = {name: name for name in get_args(TaskName)}
+        if task is not None and task not in tasks:
+            raise UsageError(f"unknown task {task!r}{nearest(task, tasks)}; known are {', '.join(tasks)}")
+        patterns = _compile(label_from, "label"), _compile(group_from, "group")
+        return cls(*patterns, None if task is None else tasks[task], masks, classes, tuple(ignore))
 
 
 def split_name(text: str) -> SplitName | None:
@@ -65,13 +87,12 @@ def assemble(
     """
     notes = list(lineage)
     if options.label_from is not None:
-        labels = _matches(source, rows, options.label_from, "label")
+        labels = _matches(source, [record for record, _ in rows], options.label_from, "label")
         rows = [(record, labels[record.id]) for record, _ in rows]
         notes.append(f"labels taken from file names by {options.label_from.pattern!r}")
-    if options.group_from is not None:
-        groups = _matches(source, rows, options.group_from, "group")
-        rows = [(replace(record, group=groups[record.id]), label) for record, label in rows]
-        notes.append(f"groups taken from file names by {options.group_from.pattern!r}")
+    records, grouping = grouped(source, [record for record, _ in rows], options)
+    rows = [(record, label) for record, (_, label) in zip(records, rows, strict=True)]
+    notes += grouping
     named = [(record, class_name(label)) for record, label in rows if label]
     missing = [record.id for record, label in rows if not label or not class_name(label)]
     if missing:
@@ -81,6 +102,30 @@ def assemble(
         only = f"the one class {dataset.classes[0]!r}"
         raise DataError(f"{source}: all {len(dataset)} images have {only}; a comparison needs at least two classes")
     return replace(dataset, lineage=tuple(notes))
+
+
+def arranged(source: Path, records: Iterable[Record], options: Options) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+    """Return the records of any task but classification in the order of their ids, groups applied, and notes on that.
+
+    Raises UsageError for --label-from, which is for classification, and DataError when there is no record or the
+    pattern for groups does not match.
+    """
+    if options.label_from is not None:
+        raise UsageError(f"{source}: --label-from is for classification; here the labels are in files of their own")
+    ordered = sorted(records, key=lambda record: record.id)
+    if not ordered:
+        raise DataError(f"{source}: no labelled image was found")
+    found, notes = grouped(source, ordered, options)
+    return tuple(found), tuple(notes)
+
+
+def grouped(source: Path, records: Sequence[Record], options: Options) -> tuple[list[Record], list[str]]:
+    """Return the records with the groups that the pattern finds, and the note that says so."""
+    if options.group_from is None:
+        return list(records), []
+    groups = _matches(source, records, options.group_from, "group")
+    note = f"groups taken from file names by {options.group_from.pattern!r}"
+    return [replace(record, group=groups[record.id]) for record in records], [note]
 
 
 def _compile(text: str | None, name: str) -> re.Pattern[str] | None:
@@ -98,18 +143,18 @@ def _compile(text: str | None, name: str) -> re.Pattern[str] | None:
     return pattern
 
 
-def _matches(source: Path, rows: Sequence[Row], pattern: re.Pattern[str], name: str) -> dict[str, str]:
+def _matches(source: Path, records: Sequence[Record], pattern: re.Pattern[str], name: str) -> dict[str, str]:
     """Return the text that the pattern finds in each record's id.  Raises DataError where it finds none."""
     keys = [key for key in pattern.groupindex if key.startswith(name)]
     found: dict[str, str] = {}
-    for record, _ in rows:
+    for record in records:
         match = pattern.search(record.id)
         texts = [match[key] for key in keys if match[key]] if match else []
         if texts:
             found[record.id] = texts[0]
-    missing = [record.id for record, _ in rows if record.id not in found]
+    missing = [record.id for record in records if record.id not in found]
     if missing:
-        count = f"{len(missing)} of {len(rows)} files"
+        count = f"{len(missing)} of {len(records)} files"
         raise DataError(
             f"{source}: --{name}-from {pattern.pattern!r} does not match {count}: {examples(missing)}; widen the"
             f" pattern (alternatives: {name}1, {name}2, …) or move these files away"

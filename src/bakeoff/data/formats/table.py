@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bakeoff.data.dataset import Dataset, Record
+from bakeoff.data.dataset import Dataset, Record, TaskName
 from bakeoff.data.formats.listing import names_in
 from bakeoff.data.formats.rows import SPLITS, UNLABELLED, Options, Row, assemble, examples, split_name
 from bakeoff.data.formats.target import new_folder, places, put
 from bakeoff.errors import DataError, UsageError, nearest
 
 NAME = "table"
+TASKS: tuple[TaskName, ...] = ("classification",)
 EXPECTS = "a .csv, .tsv or .parquet file (or a folder with one such file) with columns path and label"
 COLUMNS = {"image": ("path", "image", "file", "filename"), "label": ("label", "class"), "group": ("group",)}
 COLUMNS["split"] = ("split",)
@@ -84,7 +85,7 @@ def write(dataset: Dataset, path: Path) -> None:
             put(dataset, record, root / chosen[record.id])
         optional = [name for name in ("group", "split") if any(getattr(r, name) is not None for r in dataset.records)]
         rows = [
-            [chosen[r.id], dataset.classes[r.target.index], *(getattr(r, name) or "" for name in optional)]
+            [chosen[r.id], dataset.classes[r.label], *(getattr(r, name) or "" for name in optional)]
             for r in dataset.records
         ]
         _save(root / file.name, ["path", "label", *optional], rows)

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
-from bakeoff.data.dataset import Dataset, Record, SplitName
+from bakeoff.data.dataset import Dataset, Record, SplitName, TaskName
 from bakeoff.data.decode import measure
 from bakeoff.data.formats.listing import folders_in, is_image, names_in
 from bakeoff.data.formats.rows import UNLABELLED, Options, Row, assemble, class_name, examples, split_name
@@ -22,6 +22,7 @@ from bakeoff.data.formats.target import new_folder, places, put
 from bakeoff.errors import DataError, UnreadableImage
 
 NAME = "voc"
+TASKS: tuple[TaskName, ...] = ("classification",)
 EXPECTS = "images with Pascal VOC .xml files beside them, or JPEGImages/, Annotations/ and ImageSets/Main/"
 MAX_BYTES, MAX_DEPTH = 8 << 20, 32  # expat would take 200,000 nested tags
 MIXED, EMPTY = "mixed", "none"
@@ -108,7 +109,7 @@ def write(dataset: Dataset, path: Path) -> None:
                 size = measure(image)
             except UnreadableImage as error:
                 raise UnreadableImage(dataset.path(record), error.reason) from None
-            tree = _tree(image.name, size, dataset.classes[record.target.index], record.group)
+            tree = _tree(image.name, size, dataset.classes[record.label], record.group)
             tree.write(root / "Annotations" / f"{image.stem}.xml", encoding="utf-8")
         for split in splits - {None}:
             stems = [Path(chosen[record.id]).stem for record in dataset.records if record.split == split]
