@@ -13,6 +13,7 @@ from typing import Any, Literal
 from bakeoff.data.targets import Boxes, Label, MaskFiles, Target, target_from_json, target_json
 from bakeoff.errors import DataError
 from bakeoff.files import digest
+from bakeoff.findings import Finding
 
 TaskName = Literal["classification", "semantic", "detection", "instance"]
 SplitName = Literal["train", "val", "test"]
@@ -49,8 +50,10 @@ class Dataset:
     """A task, its classes in canonical order (string sort) and its records in the order of their ids.
 
     `source` is the folder that image paths start from; `format` names the reader; `lineage` says what was done to the
-    data before (conversion, expansion), oldest first.  Two datasets are equal when task, classes and records are.
-    Raises DataError when ids repeat, a label is out of range, or classes are not in canonical order.
+    data before (conversion, expansion), oldest first; `remarks` are the findings that only a reader of the files could
+    make (a size that is wrong, an object of an unknown class), for the audit to show.  Two datasets are equal when
+    task, classes and records are.  Raises DataError when ids repeat, a label is out of range, or classes are not in
+    canonical order.
     """
 
     task: TaskName
@@ -59,6 +62,7 @@ class Dataset:
     source: Path = field(compare=False)
     format: str = field(default="", compare=False)
     lineage: tuple[str, ...] = field(default=(), compare=False)
+    remarks: tuple[Finding, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         """Check what every reader promises."""
@@ -134,6 +138,7 @@ class Dataset:
             "source": str(self.source),
             "format": self.format,
             "lineage": list(self.lineage),
+            "remarks": [remark.to_json() for remark in self.remarks],
             "fingerprint": self.fingerprint,
             "records": rows,
         }
@@ -143,7 +148,8 @@ class Dataset:
         """Rebuild from to_json(), taking the fingerprint as it was, without opening an image."""
         records = tuple(Record(**{**row, "target": target_from_json(row["target"])}) for row in content["records"])
         source, lineage = Path(content["source"]), tuple(content["lineage"])
-        dataset = cls(content["task"], tuple(content["classes"]), records, source, content["format"], lineage)
+        remarks = tuple(Finding.from_json(remark) for remark in content.get("remarks", ()))  # older ones have none
+        dataset = cls(content["task"], tuple(content["classes"]), records, source, content["format"], lineage, remarks)
         dataset.__dict__["fingerprint"] = content["fingerprint"]  # fills the cached property
         return dataset
 
