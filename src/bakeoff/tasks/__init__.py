@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from bakeoff.tasks.classification import Classification
+from bakeoff.tasks.semantic import Semantic
 from bakeoff.tasks.task import LossOptions, Task
 
 
@@ -17,4 +18,4 @@ class MakeTask(Protocol):
         ...
 
 
-TASKS: Mapping[str, MakeTask] = {"classification": Classification}
+TASKS: Mapping[str, MakeTask] = {"classification": Classification, "semantic": Semantic}
