@@ -26,6 +26,7 @@ from bakeoff.prepare import Prepared, Tell, counter, prepare, silent
 from bakeoff.store import Run, StudyFolder
 from bakeoff.study import Candidate, Study, make_study, to_toml
 from bakeoff.tasks import TASKS
+from bakeoff.tasks.task import LossOptions
 from bakeoff.train.checkpoint import clear
 
 
@@ -51,7 +52,11 @@ def run(study: Study, path: Path, tell: Tell = silent) -> Comparison:
         plan = plan_runs(study, prepared, execution)
         content = study.model_dump(mode="json")
         write_json(folder.plan, {"study": content, "runs": [planned.id for planned in plan]})
-        _train(plan, folder, execution, tell)
+        todo = _unfinished(plan, folder)
+        if todo:
+            _refuse_other_versions(folder, execution["versions"])
+        tell("", {"kind": "plan", "runs": len(plan), "done": len(plan) - len(todo)})
+        _train(todo, folder, execution, tell)
         _time_predictions(folder, execution, tell)
         return judge(path)
 
@@ -75,6 +80,8 @@ def check_question(study: Study, prepared: Prepared) -> None:
         raise UsageError(
             f'{choosing[0]}: checkpoint = "best" needs validation images, and the split has none: set split.val above 0'
         )
+    for candidate in study.candidates:
+        _check_recipe(candidate, prepared.dataset)
     images = min(len(part.train) for part in prepared.splits.parts)
     for candidate in study.candidates:
         if candidate.recipe.batch > images:
@@ -82,6 +89,19 @@ def check_question(study: Study, prepared: Prepared) -> None:
                 f"{printable(candidate.name)}: recipe.batch = {candidate.recipe.batch} is more than the "
                 f"{plural(images, 'training image')}; set it to {images} or less"
             )
+
+
+def _check_recipe(candidate: Candidate, dataset: Dataset) -> None:
+    """Raise UsageError for what a recipe asks for and the task does not have."""
+    recipe = candidate.recipe
+    try:
+        TASKS[dataset.task](dataset.classes, LossOptions(recipe.loss, recipe.label_smoothing))
+    except UsageError as error:
+        raise UsageError(f"{printable(candidate.name)}: recipe.loss: {error}") from None
+    if dataset.task != "classification" and (recipe.mixup or recipe.cutmix):
+        raise UsageError(
+            f"{printable(candidate.name)}: mixup and cutmix mix labels of whole images; not for {dataset.task}"
+        )
 
 
 def speak_before(study: Study, prepared: Prepared, folder: StudyFolder, tell: Tell = silent) -> str:
@@ -170,8 +190,8 @@ def _contents(model: ModelSpec) -> dict[str, str]:
     return found
 
 
-def _train(plan: Sequence[Run], folder: StudyFolder, execution: dict[str, Any], tell: Tell) -> None:
-    """Run what is not done; a run that diverged would diverge again, one that was lost is tried again."""
+def _unfinished(plan: Sequence[Run], folder: StudyFolder) -> list[Run]:
+    """Return what is not done; a run that diverged would diverge again, one that was lost is tried again."""
     todo = []
     for planned in plan:
         stored = folder.run(planned.id).read()
@@ -181,9 +201,11 @@ def _train(plan: Sequence[Run], folder: StudyFolder, execution: dict[str, Any], 
             clear(folder.run(planned.id).checkpoints)  # a kill may have come between the end of a run and this
             continue
         todo.append(planned)
-    if todo:
-        _refuse_other_versions(folder, execution["versions"])
-    tell("", {"kind": "plan", "runs": len(plan), "done": len(plan) - len(todo)})
+    return todo
+
+
+def _train(todo: Sequence[Run], folder: StudyFolder, execution: dict[str, Any], tell: Tell) -> None:
+    """Run what is to be done, in workers, and note what failed."""
     jobs = [Job(r.id, "bakeoff.execute:execute", {"study": str(folder.path.resolve()), "run": r.id}) for r in todo]
     if not jobs:
         return

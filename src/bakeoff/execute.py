@@ -21,7 +21,7 @@ from bakeoff.data.decode import Resize
 from bakeoff.data.load import Feed
 from bakeoff.data.split import Split, Splits
 from bakeoff.data.stored import open_targets, targets_path
-from bakeoff.data.targets import IGNORE, LabelMap, Target
+from bakeoff.data.targets import IGNORE, LabelMap, Target, stripped
 from bakeoff.errors import DataError, Diverged
 from bakeoff.evaluate.outcomes import Images, Keep, evaluate
 from bakeoff.files import read_json, sweep
@@ -29,7 +29,7 @@ from bakeoff.models import build, layers, trained
 from bakeoff.models.spec import ModelSpec, Network
 from bakeoff.models.trained import Trained
 from bakeoff.seeds import fold, generator
-from bakeoff.store import Run, RunFolder, StudyFolder
+from bakeoff.store import Run, RunFolder, StudyFolder, pictured
 from bakeoff.tasks import TASKS
 from bakeoff.tasks.inference import Conditions
 from bakeoff.tasks.task import LossOptions, Outcomes, Task
@@ -138,9 +138,17 @@ def _facts(work: Work, state: State, task: Task, feed: Feed, every: float) -> It
 
 def _hand_over(work: Work, task: Task, state: State, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Evaluate on the test split, once, and write outcomes, model and run."""
-    network = state.finish()
-    outcomes = work.evaluate(task, network, work.split.test)
+    network, kept = state.finish(), dict[str, Target]()
+    shown = pictured(work.split.test) if task.name != "classification" else set[str]()
+
+    def keep(id: str, prediction: Target) -> None:
+        if id in shown:
+            kept[id] = stripped(prediction)
+
+    outcomes = work.evaluate(task, network, work.split.test, keep)
     work.folder.write_outcomes(outcomes)
+    if kept:
+        work.folder.write_predictions(kept)
     if work.split.val:
         work.folder.write_outcomes(work.evaluate(task, network, work.split.val), "validation")
     epochs = [fact for fact in work.folder.history() if fact["kind"] == "epoch"]

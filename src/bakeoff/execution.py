@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from importlib import metadata
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 from bakeoff.engines.engine import Engine, Job, Message
 from bakeoff.engines.local import LocalEngine, share_cores
 from bakeoff.errors import BakeoffError, DataError, Refused, ResourceError, RunError, UsageError
-from bakeoff.files import read_json, write_json
+from bakeoff.files import digest, read_json, write_json
+from bakeoff.findings import printable
 from bakeoff.prepare import Prepared, Tell, silent
 from bakeoff.store import StudyFolder
-from bakeoff.study import Study
+from bakeoff.study import Candidate, Study
 from bakeoff.timing import choose
 
 ERRORS: dict[int, type[BakeoffError]] = {2: UsageError, 3: DataError, 4: RunError, 5: ResourceError, 6: Refused}
@@ -68,6 +70,35 @@ def _decided_before(study: Study, prepared: Prepared, folder: StudyFolder, tell:
     return {**decided, "workers": study.execution.workers or decided["workers"]}
 
 
+def guard(study: Study, prepared: Prepared, decided: dict[str, Any], folder: StudyFolder, tell: Tell = silent) -> None:
+    """Try every candidate's network on made-up images, once; the results are kept for the report.
+
+    Raises Refused, naming candidates and reasons, when one is broken: hours of training would say nothing about it.
+    """
+    known: dict[str, Any] = read_json(folder.guards) if folder.guards.exists() else {}
+    keys = {
+        c.name: digest([c.model.model_dump(mode="json"), c.recipe.model_dump(mode="json")]) for c in study.candidates
+    }
+    todo = [c for c in study.candidates if known.get(c.name, {}).get("key") != keys[c.name]]
+    if study.execution.guards == "off" or not todo:
+        return
+    tell("", {"kind": "phase", "name": "guards"})
+    for fact in _ask("bakeoff.guards:check", todo, study, prepared, decided):
+        known[fact["candidate"]] = {"key": keys[fact["candidate"]], "results": fact["results"]}
+    write_json(folder.guards, {name: known[name] for name in keys})
+    broken = [
+        f"  {printable(name)}: {result['sentence']}"
+        for name in keys
+        for result in known[name]["results"]
+        if not result["ok"]
+    ]
+    if broken:
+        raise Refused(
+            "these networks are broken, nothing was trained:\n" + "\n".join(broken) + "\nmend or remove them; to train "
+            "them as they are, switch the guards off: --set execution.guards=off"
+        )
+
+
 def count_runs(study: Study) -> int:
     """Return how many runs a study has."""
     each = study.split.folds * study.split.repeats if study.split.folds > 1 else study.seeds
@@ -96,10 +127,18 @@ def versions() -> dict[str, str]:
 def _timings(study: Study, prepared: Prepared, decided: dict[str, Any], tell: Tell) -> dict[str, dict[str, float]]:
     """Build each candidate once and time its steps, in workers like those of the runs."""
     tell("", {"kind": "phase", "name": "measure"})
+    facts = _ask("bakeoff.timing:measure", study.candidates, study, prepared, decided)
+    return {fact["candidate"]: fact["seconds"] for fact in facts}
+
+
+def _ask(
+    entry: str, candidates: Sequence[Candidate], study: Study, prepared: Prepared, decided: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Call a function on each candidate's network in workers like those of the runs, and yield the facts it gives."""
     jobs = [
         Job(
             candidate.name,
-            "bakeoff.timing:measure",
+            entry,
             {
                 "candidate": candidate.name,
                 "model": candidate.model.model_dump(mode="json"),
@@ -109,16 +148,14 @@ def _timings(study: Study, prepared: Prepared, decided: dict[str, Any], tell: Te
                 "task": prepared.dataset.task,
             },
         )
-        for candidate in study.candidates
+        for candidate in candidates
     ]
-    found: dict[str, dict[str, float]] = {}
     with closing(open_engine(decided)) as engine:
         for message in engine.run(jobs):
             if message.kind == "fact":
-                found[message.job_id] = message.content["seconds"]
+                yield message.content
             elif message.kind == "failed":
                 raise as_error(message)
-    return found
 
 
 def as_error(message: Message) -> BakeoffError:

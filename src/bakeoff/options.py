@@ -18,9 +18,16 @@ SCHEMA_VERSION = 1
 TERMINATED = 143  # exit code after SIGTERM
 STOPPED = "stopped; run the same command again to go on"
 Data = Annotated[
-    Path, typer.Argument(help="Labelled images: class folders, a CSV or Parquet table, idx files, VOC XML.")
+    Path,
+    typer.Argument(help="Labelled images: class folders, a table, idx files, mask files, VOC XML, COCO, YOLO, VIA, …"),
 ]
-Format = Annotated[str | None, typer.Option(help="Format of the data: folder, table, idx, voc. Default: found out.")]
+Format = Annotated[
+    str | None,
+    typer.Option(help="Format of the data: folder, table, idx, masks, voc, coco, yolo, … Default: found out."),
+]
+Task = Annotated[
+    str | None, typer.Option(help="Read as classification, semantic, detection or instance. Default: found out.")
+]
 LabelFrom = Annotated[
     str | None, typer.Option(help="Take labels from file names: a regular expression with (?P<label>...).")
 ]
@@ -42,7 +49,11 @@ Repeats = Annotated[int | None, typer.Option(help="Repeat the cross-validation s
 
 
 def data_settings(
-    format: str | None, label_from: str | None = None, group_from: str | None = None, skip: bool = False
+    format: str | None,
+    label_from: str | None = None,
+    group_from: str | None = None,
+    skip: bool = False,
+    task: str | None = None,
 ) -> dict[str, Any]:
     """Return the data options as settings by dotted path."""
     return {
@@ -50,6 +61,7 @@ def data_settings(
         "data.label_from": label_from,
         "data.group_from": group_from,
         "data.skip_unreadable": skip or None,
+        "data.task": task,
     }
 
 

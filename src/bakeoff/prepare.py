@@ -10,7 +10,7 @@ from typing import Any
 from bakeoff.data.audit import audit
 from bakeoff.data.dataset import Dataset
 from bakeoff.data.duplicates import clusters, duplicates, signatures
-from bakeoff.data.formats import read
+from bakeoff.data.formats import MaskOptions, read
 from bakeoff.data.split import Splits, folds, given, holdout
 from bakeoff.errors import DataError, UsageError
 from bakeoff.files import digest, read_json, write_json
@@ -66,7 +66,13 @@ def _read(spec: DataSpec, folder: StudyFolder) -> Dataset:
             f"{spec.path}: the data of the study {folder.path} are not there any more; if they were moved, name the "
             f"new place with --set data.path=NEW, or for good in {folder.study}"
         )
-    return read(Path(spec.path), spec.format, spec.label_from, spec.group_from)
+    return read_data(spec)
+
+
+def read_data(spec: DataSpec) -> Dataset:
+    """Read labelled images as the [data] section of a study says."""
+    more: MaskOptions = {"task": spec.task, "masks": spec.masks, "classes": spec.classes, "ignore": spec.ignore}
+    return read(Path(spec.path), spec.format, spec.label_from, spec.group_from, **more)
 
 
 def _up_to_date(stored: Mapping[str, Any], key: str, size: int) -> bool:

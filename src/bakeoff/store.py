@@ -177,6 +177,7 @@ class StudyFolder:
         self.comparison = path / "comparison.json"
         self.execution = path / "execution.json"
         self.latency = path / "latency.json"
+        self.guards = path / "guards.json"
         self.plan = path / "plan.json"
         self.planner = path / "planner.json"
         self.report = path / "report.html"

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from bakeoff.data.dataset import TaskName
 from bakeoff.data.decode import Resize
 from bakeoff.errors import UsageError, nearest
 from bakeoff.models.spec import Head, ModelSpec, split_arch
@@ -30,14 +31,21 @@ class DataSpec(_Part):
     """Where the images are and how to read them.
 
     `format` None: found out.  `label_from` and `group_from` are regular expressions with a named group (label, group)
-    searched in each path.  `skip_unreadable` goes on without images that cannot be decoded.  `accept_leaks` goes on
-    with given splits that share images or groups; the verdict is then also printed without them.
+    searched in each path.  `task` None: what the format holds (an instance's boxes can also be read as detection).  For
+    label maps, `masks` is the folder of the mask files or a pattern with {stem}, `classes` a table of class names, and
+    `ignore` lists class names or values that are neither learned nor judged.  `skip_unreadable` goes on without images
+    that cannot be decoded.  `accept_leaks` goes on with given splits that share images or groups; the verdict is then
+    also printed without them.
     """
 
     path: str
     format: str | None = None
     label_from: str | None = None
     group_from: str | None = None
+    task: TaskName | None = None
+    masks: str | None = None
+    classes: str | None = None
+    ignore: tuple[str, ...] = ()
     skip_unreadable: bool = False
     accept_leaks: bool = False
 
@@ -58,13 +66,17 @@ class SplitSpec(_Part):
 
 
 class Execution(_Part):
-    """Where and how runs execute; 0 and "auto" are decided once, by measuring, and written in the ledger."""
+    """Where and how runs execute; 0 and "auto" are decided once, by measuring, and written in the ledger.
+
+    `guards` try every network on a few made-up images before anything trains, and stop a study with a broken one.
+    """
 
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     workers: int = Field(0, ge=0)
     threads: int = Field(0, ge=0)
     loaders: int = Field(0, ge=0)
+    guards: Literal["on", "off"] = "on"
 
 
 class Candidate(_Part):
@@ -190,6 +202,8 @@ def anchor(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     data = content.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str):
         data["path"] = str((folder / data["path"]).resolve())
+        if isinstance(data.get("classes"), str):
+            data["classes"] = str((folder / data["classes"]).resolve())
     listed = content.get("candidates")
     if isinstance(listed, list):  # else it is refused when the study is made
         anchored = [_anchored(c, folder) if isinstance(c, dict | str) else c for c in listed]

@@ -121,7 +121,7 @@ def framed(dataset: Dataset, record: Record, size: int, policy: Resize) -> Targe
         masks = tuple(frame.mask(mask, target.size) for mask in kept.masks)
         boxes = np.array([bounds(mask, (size, size)) for mask in masks]).reshape(-1, 4)
         kept = replace(kept, masks=masks)
-    kept = replace(kept, size=(size, size), xyxy=boxes)
+    kept = replace(kept, size=(size, size), xyxy=boxes, scale=1 / (frame.scale[0] * frame.scale[1]))
     sides = boxes[:, 2:] - boxes[:, :2]
     return kept.take(np.flatnonzero((sides > 0).all(axis=1)))
 

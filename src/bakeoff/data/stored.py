@@ -126,6 +126,7 @@ class Objects(Sequence[Target]):
         part = slice(*columns["first"][place : place + 2])
         side = int(columns["size"][0])
         fields: dict[str, Any] = {name: columns[name][part] for name in ("xyxy", "labels", "crowd", "areas")}
+        fields["scale"] = float(columns["scale"][place])
         if "runs" not in columns:
             return Boxes((side, side), **fields)
         ends = columns["ends"][part.start : part.stop + 1]
@@ -137,6 +138,7 @@ def _columns(targets: Sequence[Boxes]) -> dict[str, NDArray[Any]]:
     """Join the objects of all images; image i has the objects first[i] to first[i + 1]."""
     columns: dict[str, NDArray[Any]] = {
         "size": np.array(targets[0].size),
+        "scale": np.array([target.scale for target in targets]),
         "first": np.cumsum([0, *(len(target) for target in targets)]),
         "xyxy": np.concatenate([target.xyxy for target in targets]),
         "labels": np.concatenate([target.labels for target in targets]),

@@ -5,11 +5,12 @@ Coordinates are continuous pixels from the top left corner (COCO's): a box over 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 IGNORE = 255  # in a label map: this pixel is neither learned nor judged
 CLEAR = 254  # in a coding: this layer says nothing here, what lies below shows
@@ -75,8 +76,9 @@ class Boxes:
 
     xyxy (N, 4) float64; labels (N,) int64 class indices; scores (N,) float64 in a prediction, else None; crowd (N,)
     bool: not trained on, and finding or missing one is no error (COCO's iscrowd, VOC's difficult); areas (N,) float64
-    in pixels of the original image, COCO's `area` (left out: those of the boxes).  As data they are what the file
-    says, wrong boxes included: the audit names those, and `frame.framed` leaves them out.
+    in pixels of the original image, COCO's `area` (left out: those of the boxes).  `scale` is how many of those pixels
+    one pixel of this frame is: it brings the area of what is found here to the same unit.  As data they are what the
+    file says, wrong boxes included: the audit names those, and `frame.framed` leaves them out.
     Raises ValueError when shapes do not agree.
     """
 
@@ -86,12 +88,14 @@ class Boxes:
     scores: NDArray[np.float64] | None = None
     crowd: NDArray[np.bool_] = None  # type: ignore[assignment]  # filled in below
     areas: NDArray[np.float64] = None  # type: ignore[assignment]
+    scale: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         """Bring every column to its type, fill in the defaults and compare lengths."""
         boxes = np.asarray(self.xyxy, np.float64).reshape(-1, 4)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        areas = sides[:, 0] * sides[:, 1] if self.areas is None else self.areas
+        with np.errstate(invalid="ignore", over="ignore"):  # of boxes that are not finite
+            sides = boxes[:, 2:] - boxes[:, :2]
+            areas = sides[:, 0] * sides[:, 1] if self.areas is None else self.areas
         columns = {
             "xyxy": boxes,
             "labels": np.asarray(self.labels, np.int64),
@@ -118,10 +122,11 @@ class Boxes:
 
     def _key(self) -> tuple[Any, ...]:
         columns = (self.xyxy, self.labels, self.crowd, self.areas, self.scores)
-        return (self.size, *(None if column is None else column.tobytes() for column in columns))
+        return (self.size, self.scale, *(None if column is None else column.tobytes() for column in columns))
 
-    def take(self, index: NDArray[Any]) -> Boxes:
+    def take(self, places: ArrayLike) -> Boxes:
         """Return the objects at these positions, or where a mask of booleans is true."""
+        index = np.arange(len(self))[np.asarray(places)]
         scores = None if self.scores is None else self.scores[index]
         return replace(
             self,
@@ -148,9 +153,9 @@ class Instances(Boxes):
     def _key(self) -> tuple[Any, ...]:
         return (*super()._key(), self.masks)
 
-    def take(self, index: NDArray[Any]) -> Instances:
+    def take(self, places: ArrayLike) -> Instances:
         """Return the objects at these positions, or where a mask of booleans is true."""
-        places = np.arange(len(self))[index]
+        index = np.arange(len(self))[np.asarray(places)]
         scores = None if self.scores is None else self.scores[index]
         return Instances(
             self.size,
@@ -159,11 +164,17 @@ class Instances(Boxes):
             scores,
             self.crowd[index],
             self.areas[index],
-            tuple(self.masks[place] for place in places),
+            tuple(self.masks[place] for place in index),
+            scale=self.scale,
         )
 
 
 Target = Label | MaskFiles | LabelMap | Boxes | Instances
+
+
+def stripped(prediction: Target) -> Target:
+    """Return a prediction without what only an evaluation needs: the probability of every class at every pixel."""
+    return LabelMap(prediction.pixels) if isinstance(prediction, LabelMap) else prediction
 
 
 def target_json(target: Target) -> Any:
@@ -179,10 +190,12 @@ def target_json(target: Target) -> Any:
         raise TypeError("a label map in memory has no JSON form; masks.encode() gives run lengths")
     content = {
         "size": list(target.size),
-        "xyxy": [[float(value) for value in row] for row in target.xyxy],
+        "xyxy": [_numbers(row) for row in target.xyxy],
         "labels": target.labels.tolist(),
-        "areas": target.areas.tolist(),
+        "areas": _numbers(target.areas),
     }
+    if target.scale != 1:
+        content["scale"] = target.scale
     if target.crowd.any():
         content["crowd"] = target.crowd.tolist()
     if target.scores is not None:
@@ -203,18 +216,25 @@ def target_from_json(content: Any) -> Target:
         )
         return MaskFiles(layers, content["ground"])
     size = (int(content["size"][0]), int(content["size"][1]))
-    names = ("xyxy", "labels", "scores", "crowd", "areas")
-    arrays: dict[str, Any] = {name: None if content.get(name) is None else np.array(content[name]) for name in names}
+    fields: dict[str, Any] = {name: content.get(name) for name in ("labels", "scores", "crowd")}
+    fields["xyxy"] = [[float(value) for value in row] for row in content["xyxy"]]
+    fields["areas"] = [float(value) for value in content["areas"]]
+    fields["scale"] = content.get("scale", 1.0)
     if "masks" in content:
-        return Instances(size, **arrays, masks=tuple(_mask_from(text) for text in content["masks"]))
-    return Boxes(size, **arrays)
+        return Instances(size, **fields, masks=tuple(_mask_from(text) for text in content["masks"]))
+    return Boxes(size, **fields)
+
+
+def _numbers(values: NDArray[np.float64]) -> list[float | str]:
+    """Return numbers as JSON has them; it has none for NaN and infinity, which are written as words."""
+    return [value if math.isfinite(value) else str(value) for value in values.tolist()]
 
 
 def _mask_text(mask: Mask) -> str:
     """Write a mask on one line: run lengths as they are, polygons as numbers between bars."""
     if isinstance(mask, bytes):
         return f"rle {mask.decode('ascii')}"
-    return "xy " + "|".join(",".join(f"{value:.10g}" for value in part) for part in mask)
+    return "xy " + "|".join(",".join(repr(float(value)).removesuffix(".0") for value in part) for part in mask)
 
 
 def _mask_from(text: str) -> Mask:

@@ -34,9 +34,10 @@ class Recipe(BaseModel):
     `checkpoint` is the rule for the weights handed over: "last" epoch, or "best" epoch by validation headline (which
     an early stop needs).  `ema` is the decay of an exponential moving average of the weights that is then what is
     validated and handed over.  `early_stop` is the number of epochs without a better validation headline.
-    `mixup` and `cutmix` are the alpha of the Beta distribution (0: off).  `class_weights` weighs the loss by inverse
-    class frequency, `balanced` draws every class equally often.  `clip` is the largest gradient norm.  `frozen` names
-    layers that no stage trains on purpose.  `norm_statistics` "frozen" keeps the batch-norm means and variances that
+    `loss` is one of the task's own names, see docs/study.md.  `mixup` and `cutmix` are the alpha of the Beta
+    distribution (0: off; classification alone).  `class_weights` weighs the loss by inverse class frequency, `balanced`
+    draws every class equally often.  `clip` is the largest gradient norm.  `frozen` names layers that no stage trains
+    on purpose.  `norm_statistics` "frozen" keeps the batch-norm means and variances that
     the weights came with: batches of a few images estimate them badly, so pretrained networks on little data gain by
     it.  `label_noise` is the share of training labels that are shuffled among themselves: a planted handicap, to see
     what wrong labels cost.
