@@ -192,7 +192,7 @@ def test_a_planted_fault_is_found(code: str, plant: Callable[[Path], None], ids:
 
 
 def test_every_check_has_a_planted_fault_and_a_title() -> None:
-    assert {code for code, _, _ in PLANTED} == {check.code for check in CHECKS}
+    assert {code for code, _, _ in PLANTED} == {check.code for check in CHECKS if "classification" in check.tasks}
     assert len({check.title for check in CHECKS}) == len(CHECKS)
 
 

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given as examples
 from hypothesis import settings
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold
 
-from bakeoff.data.allot import allot
+from bakeoff.data.allot import allot, allot_many
+from bakeoff.data.columns import image_counts
 from bakeoff.data.dataset import Dataset, Record, labelled
 from bakeoff.data.split import Split, Splits, folds, given, holdout
-from bakeoff.data.targets import Label
+from bakeoff.data.targets import Boxes, Coding, Label, MaskFiles
 from bakeoff.errors import DataError, LeakError, UsageError
 
 
@@ -252,3 +254,78 @@ def test_the_hash_depends_on_every_part() -> None:
     split = Split(("a",), ("b",), ("c",))
     others = [Split(("a",), ("c",), ("b",)), Split(("a", "b"), (), ("c",)), replace(split, fold=1)]
     assert len({split.hash, *(other.hash for other in others)}) == 4
+
+
+# --- images that hold many classes ---
+
+
+def scenes(count: int = 200, seed: int = 0) -> Dataset:
+    """Images with a very common class and ever rarer ones, down to three images; some without any."""
+    draws = np.random.default_rng(seed)
+    chance = np.array([0.8, 0.4, 0.1, 0.05, 0.0])
+    table = draws.random((count, len(chance))) < chance
+    table[draws.choice(count, 3, replace=False), 4] = True
+    records = tuple(
+        Record(f"{i:04d}", "none.png", Boxes((9, 9), np.tile((0.0, 0, 9, 9), (int(row.sum()), 1)), np.flatnonzero(row)))
+        for i, row in enumerate(table)
+    )
+    return Dataset("detection", tuple("abcde"), records, Path("nowhere"))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rare_classes_are_spread_over_the_parts(seed: int) -> None:
+    data = scenes(seed=seed)
+    splits = holdout(data, alone(data), seed=seed)
+    (split,) = splits.parts
+    whole = image_counts(data)
+    for part, share in (("train", 0.65), ("val", 0.15), ("test", 0.2)):
+        ids = getattr(split, part)
+        assert abs(len(ids) - share * len(data)) <= 4
+        for name, held in image_counts(data, ids).items():
+            assert abs(held - share * whole[name]) <= max(1.5, 0.15 * whole[name])
+    assert image_counts(data, split.test)["e"] == 1
+    assert not [f for f in splits.findings if f.code == "unbalanced-split"]
+
+
+@examples(st.integers(0, 10_000), st.integers(3, 120), st.integers(0, 6), st.sampled_from([0, 3, 30]))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_clusters_of_scenes_stay_whole_and_needed_classes_arrive(
+    seed: int, size: int, classes: int, clusters: int
+) -> None:
+    draws = np.random.default_rng(seed)
+    table = draws.random((size, classes)) < draws.random(classes) ** 2
+    groups = np.unique(draws.integers(0, clusters, size) if clusters else np.arange(size), return_inverse=True)[1]
+    place = allot_many(table, groups, np.array([0.65, 0.15, 0.2]), draws, needed=[0, 2])
+    assert set(place) <= {0, 1, 2}
+    assert all(len(set(place[groups == g])) == 1 for g in set(groups))
+    assert len(set(place)) == min(3, groups.max() + 1)
+    rare = [label for label in range(classes) if len(set(groups[table[:, label]])) >= 3]
+    if not clusters and size >= 30:
+        assert all({0, 2} <= set(place[table[:, label]]) for label in rare)
+
+
+def test_scenes_are_folded_evenly_and_classes_that_never_occur_are_no_fault() -> None:
+    data = replace(scenes(), classes=(*"abcdef",))
+    made = folds(data, alone(data), folds=5, repeats=1)
+    assert sorted(id for part in made.parts for id in part.test) == sorted(data.index)
+    held = np.array([list(image_counts(data, part.test).values()) for part in made.parts])
+    assert (held.max(axis=0) - held.min(axis=0) <= 2).all()
+    sentences = [f.sentence for f in made.findings if f.code == "class-missing"]
+    assert sentences
+    assert not any(": f" in sentence or "f;" in sentence for sentence in sentences)
+    assert {f.severity for f in made.findings if f.code == "class-missing"} == {"warning"}  # three images of e
+
+
+def test_label_maps_are_split_by_what_they_show(tmp_path: Path) -> None:
+    records = []
+    for i in range(60):
+        pixels = np.zeros((4, 4), np.uint8)
+        pixels[0, 0] = i % 20 == 0  # three images show class b
+        Image.fromarray(pixels).save(tmp_path / f"{i:02d}.png")
+        coding = Coding("value", ((0, 0), (1, 1)))
+        records.append(Record(f"{i:02d}", f"{i:02d}.png", MaskFiles(((f"{i:02d}.png", coding),))))
+    (tmp_path / "59.png").write_text("broken")  # holds nothing, and stops nothing
+    data = Dataset("semantic", ("a", "b"), tuple(records), tmp_path)
+    for seed in range(5):
+        (split,) = holdout(data, alone(data), seed=seed).parts
+        assert [image_counts(data, getattr(split, part))["b"] > 0 for part in ("train", "test")] == [True, True]

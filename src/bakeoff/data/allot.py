@@ -1,12 +1,13 @@
 """Dividing labelled clusters into parts of given shares, every class as evenly as the clusters allow.
 
+allot() is for images of one class each, allot_many() for images that hold any number of classes.
 scikit-learn's StratifiedGroupKFold makes equal folds only, and places one cluster after the other in Python: here the
 shares are free, and the images that stand alone (mostly all of them) are dealt class by class, exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,3 +108,84 @@ def _portions(
     whole[receivers] += 1
     portions += whole
     return portions
+
+
+# --- images that hold many classes ---
+
+
+def allot_many(
+    presence: NDArray[np.bool_],
+    clusters: NDArray[np.intp],
+    shares: NDArray[np.float64],
+    draws: np.random.Generator,
+    needed: Sequence[int] = (),
+) -> NDArray[np.intp]:
+    """Return the part (0..k-1) of each of n images that hold any of K classes; a cluster is never torn.
+
+    presence (n, K); clusters (n,) are codes; shares (k,) sum to 1.  Iterative stratification (Sechidis, Tsoumakas and
+    Vlahavas 2011): the rarest class that is left is dealt out first, each of its clusters to the part that lacks most
+    of it.  A part in `needed` that has nothing of a class yet comes before all others, and classes that end up
+    elsewhere only are moved there, where that takes no class from another part.
+    """
+    units = np.unique(clusters, return_inverse=True)[1]
+    table = _per_unit(presence, units)
+    goal = shares[:, None] * table.sum(axis=0)
+    held = np.zeros(goal.shape, np.int64)
+    place = np.full(len(table), -1, np.intp)
+    for done, (unit, label) in enumerate(_rarest_first(table, draws)):
+        place[unit] = _part(held, goal, label, len(table) - done, needed)
+        held[place[unit]] += table[unit]
+    for part in needed:
+        _bring(table, place, part, needed)
+    return place[units]
+
+
+def _per_unit(presence: NDArray[np.bool_], units: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Return the images of each unit that hold each class, that hold none, and that there are: (units, K + 2)."""
+    none, all_ = ~presence.any(axis=1, keepdims=True), np.ones((len(presence), 1), np.bool_)
+    table = np.zeros((units.max(initial=-1) + 1, presence.shape[1] + 2), np.int64)
+    np.add.at(table, units, np.concatenate([presence, none, all_], axis=1))
+    return table
+
+
+def _rarest_first(table: NDArray[np.int64], draws: np.random.Generator) -> Iterator[tuple[int, int]]:
+    """Yield every unit with the class it is dealt out for: the rarest class left, its largest units first."""
+    waiting = np.ones(len(table), np.bool_)
+    while waiting.any():
+        left = table[waiting].sum(axis=0).astype(np.float64)
+        rarest = int(np.where(left > 0, left, np.inf).argmin())
+        chosen = draws.permutation(np.flatnonzero(waiting & (table[:, rarest] > 0)))
+        waiting[chosen] = False
+        for unit in chosen[np.argsort(-table[chosen, rarest], kind="stable")]:
+            yield int(unit), rarest
+
+
+def _part(held: NDArray[np.int64], goal: NDArray[np.float64], label: int, units: int, needed: Sequence[int]) -> int:
+    """Return the part for one of the last `units`: an empty one, one that needs the class, or lacks most of it."""
+    empty = np.flatnonzero(held[:, -1] == 0)
+    if units <= len(empty):
+        return int(empty[0])
+    for part in needed:
+        if held[part, label] == 0:
+            return part
+    lack = goal - held
+    return max(range(len(held)), key=lambda part: (round(lack[part, label], 6), lack[part, -1]))
+
+
+def _bring(table: NDArray[np.int64], place: NDArray[np.intp], part: int, needed: Sequence[int]) -> None:
+    """Move a unit of every class that `part` has nothing of into it, where no needed part loses its last by that."""
+    classes = table[:, :-2]
+    for label in np.argsort(classes.sum(axis=0), kind="stable"):
+        if classes[place == part, label].any():
+            continue
+        movable = [unit for unit in np.flatnonzero(classes[:, label]) if _spare(classes, place, int(unit), needed)]
+        if movable:
+            place[min(movable, key=lambda unit: int(table[unit, -1]))] = part
+
+
+def _spare(classes: NDArray[np.int64], place: NDArray[np.intp], unit: int, needed: Sequence[int]) -> bool:
+    """Say whether a unit's part can do without it: it has others, and if needed, others of the same classes."""
+    others = place == place[unit]
+    others[unit] = False
+    missing = (classes[unit] > 0) & (classes[others].sum(axis=0) == 0)
+    return bool(others.any()) and not (place[unit] in needed and missing.any())

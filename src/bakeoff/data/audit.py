@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bakeoff.data.dataset import Dataset
+import numpy as np
+
+from bakeoff.data.audit_boxes import (
+    axes_swapped,
+    box_out_of_image,
+    box_without_area,
+    conflicting_box,
+    crowd,
+    duplicate_box,
+    frame_differs,
+    mask_empty,
+    mask_full,
+    mask_off_box,
+    no_objects,
+    object_below_pixel,
+)
+from bakeoff.data.audit_classes import (
+    ORDER,
+    class_imbalance,
+    class_missing,
+    class_rare,
+    class_unused,
+    pixel_imbalance,
+    validation_small,
+)
+from bakeoff.data.audit_maps import (
+    ignored_pixels,
+    map_of_one_class,
+    mask_shape,
+    mask_size,
+    mask_unreadable,
+    mask_value,
+)
+from bakeoff.data.dataset import Dataset, TaskName
 from bakeoff.data.duplicates import Duplicates, Progress, Signatures, duplicates
 from bakeoff.data.duplicates import signatures as sign
 from bakeoff.data.leaks import PARTS, describe_leak, leaking_pairs
@@ -27,13 +60,15 @@ from bakeoff.data.quality import (
     wrong_suffix,
 )
 from bakeoff.data.split import Split, Splits
-from bakeoff.data.split import class_missing as missing_classes
-from bakeoff.data.split import validation_small as small_validation
-from bakeoff.findings import Finding, Severity, listed, plural, printable
+from bakeoff.data.targets import Boxes, Label
+from bakeoff.findings import Finding, Severity, plural, printable
 
-IMBALANCE, STRONG_IMBALANCE = 3.0, 10.0  # images of the largest class per image of the smallest
-RARE = 20  # images of a class below which its numbers say little
-ORDER = {"error": 0, "warning": 1, "info": 2}
+ALL: tuple[TaskName, ...] = ("classification", "semantic", "detection", "instance")
+COUNTED: tuple[TaskName, ...] = ("classification", "detection", "instance")  # classes by images or objects
+MANY: tuple[TaskName, ...] = ("semantic", "detection", "instance")  # classes may be in one image
+MAPS: tuple[TaskName, ...] = ("semantic",)
+OBJECTS: tuple[TaskName, ...] = ("detection", "instance")
+MASKS: tuple[TaskName, ...] = ("instance",)
 
 
 @dataclass(frozen=True)
@@ -56,12 +91,16 @@ class Audit:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to look for: its code for programs, a title for headings, its severity, and the function that looks."""
+    """One thing to look for: its code for programs, a title for headings, its severity, and the function that looks.
+
+    `tasks` are those whose data it applies to.
+    """
 
     code: str
     title: str
     severity: Severity
     look: Look
+    tasks: tuple[TaskName, ...] = ALL
 
     def __call__(self, view: View) -> Finding | None:
         """Return the finding, or None where there is nothing to say."""
@@ -77,7 +116,7 @@ def audit(
     embed: Embed | None = None,
     progress: Progress | None = None,
 ) -> Audit:
-    """Run every check of CHECKS.
+    """Run every check of CHECKS that applies to the task; what the reader of the data remarked comes with its findings.
 
     Without `splits` the split that the data prescribes is looked at, if any.  `size` is the input size of the networks,
     `signatures` spares the pass over the images, `embed(dataset, ids) -> (n, d)` replaces the descriptor that outliers
@@ -87,7 +126,8 @@ def audit(
     same = duplicates(measured)
     parts = _prescribed(dataset) if splits is None else splits.parts
     view = View(dataset, measured, same, parts, size, embed)
-    findings = [finding for check in CHECKS if (finding := check(view)) is not None]
+    looked = [check(view) for check in CHECKS if dataset.task in check.tasks]
+    findings = [*dataset.remarks, *(finding for finding in looked if finding is not None)]
     return Audit(tuple(sorted(findings, key=lambda finding: ORDER[finding.severity])), measured, same)
 
 
@@ -155,10 +195,21 @@ def _alike(groups: Sequence[tuple[str, ...]], what: str, advice: str) -> Observa
 
 
 def label_conflict(view: View) -> Observation | None:
-    """Equal pixels under two labels."""
-    records, index = view.dataset.records, view.dataset.index
-    at_odds = [group for group in view.duplicates.exact if len({records[index[id]].label for id in group}) > 1]
+    """Equal pixels under two labels, or with different objects or label maps."""
+    at_odds = [group for group in view.duplicates.exact if len({_content(view, id) for id in group}) > 1]
     return _alike(at_odds, "the same picture under different labels", "at least one label is wrong: correct it")
+
+
+def _content(view: View, id: str) -> Hashable:
+    """Return what tells the labels of two images with equal pixels apart; the order of objects does not count."""
+    place = view.dataset.index[id]
+    target = view.dataset.records[place].target
+    if isinstance(target, Label):
+        return target.index
+    if isinstance(target, Boxes):
+        rows = zip(target.labels.tolist(), np.rint(target.xyxy).tolist(), strict=True)
+        return tuple(sorted((label, *box) for label, box in rows))
+    return view.maps.digests[place]
 
 
 def duplicate_across_splits(view: View) -> Observation | None:
@@ -192,52 +243,6 @@ def _across(view: View, groups: Sequence[Sequence[str]], what: str) -> Observati
     return None
 
 
-# --- classes and parts ---
-
-
-def class_imbalance(view: View) -> Observation | None:
-    """Classes of very different size."""
-    counts = view.dataset.counts()
-    large, small = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
-    ratio = counts[large] / max(counts[small], 1)
-    if ratio < IMBALANCE:
-        return None
-    share = counts[large] / max(len(view.dataset), 1)
-    sentence = (
-        f"class {printable(large)} has {counts[large]:,} images and {printable(small)} {counts[small]:,}: "
-        f"always answering {printable(large)} is right in {share:.0%}"
-    )
-    advice = "read balanced accuracy, try class weights or balanced sampling"
-    return Observation(f"{sentence}; {advice}", (), "warning" if ratio >= STRONG_IMBALANCE else "info")
-
-
-def class_rare(view: View) -> Observation | None:
-    """Classes too small to judge."""
-    rare = {name: n for name, n in view.dataset.counts().items() if n < RARE}
-    if not rare:
-        return None
-    named = [f"{name} ({n})" for name, n in sorted(rare.items(), key=lambda item: item[1])]
-    few = f"{len(rare)} of {len(view.dataset.classes)} classes {'has' if len(rare) == 1 else 'have'}"
-    sentence = f"{few} fewer than {RARE} images: {listed(named)}"
-    ids = tuple(r.id for r in view.dataset.records if view.dataset.classes[r.label] in rare)
-    return Observation(f"{sentence}; their own numbers will say little: bring more, or join classes", ids)
-
-
-def class_missing(view: View) -> Observation | None:
-    """Classes without an image in a part."""
-    found = missing_classes(view.dataset, view.splits)
-    if not found:
-        return None
-    gravest = min((finding.severity for finding in found), key=lambda severity: ORDER[severity])
-    return Observation("; ".join(finding.sentence for finding in found), (), gravest)
-
-
-def validation_small(view: View) -> Observation | None:
-    """A validation part too small to choose an epoch."""
-    found = small_validation(view.dataset, view.splits)
-    return None if found is None else Observation(found.sentence)
-
-
 CHECKS = (
     Check("unreadable", "Unreadable images", "error", unreadable),
     Check("truncated", "Files that end too early", "error", truncated),
@@ -248,9 +253,29 @@ CHECKS = (
     Check("label-conflict", "One picture, two labels", "warning", label_conflict),
     Check("duplicate", "Duplicates", "warning", duplicate),
     Check("near-duplicate", "Near-duplicates", "info", near_duplicate),
-    Check("class-imbalance", "Unequal classes", "warning", class_imbalance),
+    Check("class-imbalance", "Unequal classes", "warning", class_imbalance, COUNTED),
+    Check("pixel-imbalance", "Unequal areas of classes", "warning", pixel_imbalance, MAPS),
     Check("class-rare", "Rare classes", "warning", class_rare),
+    Check("class-unused", "Classes that never occur", "warning", class_unused, MANY),
     Check("validation-small", "Small validation", "warning", validation_small),
+    Check("mask-unreadable", "Unreadable masks", "error", mask_unreadable, MAPS),
+    Check("mask-value", "Mask values without a class", "error", mask_value, MAPS),
+    Check("mask-shape", "Masks of another shape", "warning", mask_shape, MAPS),
+    Check("mask-size", "Masks of another size", "info", mask_size, MAPS),
+    Check("mask-one-class", "Empty and full masks", "info", map_of_one_class, MAPS),
+    Check("pixels-ignored", "Ignored pixels", "info", ignored_pixels, MAPS),
+    Check("box-without-area", "Boxes without area", "warning", box_without_area, OBJECTS),
+    Check("box-out-of-image", "Boxes out of the image", "warning", box_out_of_image, OBJECTS),
+    Check("axes-swapped", "Swapped axes?", "warning", axes_swapped, OBJECTS),
+    Check("object-below-pixel", "Objects below a pixel", "warning", object_below_pixel, OBJECTS),
+    Check("duplicate-box", "Objects marked twice", "warning", duplicate_box, OBJECTS),
+    Check("conflicting-box", "One object, two classes", "warning", conflicting_box, OBJECTS),
+    Check("frame-differs", "Labels for another size", "warning", frame_differs, OBJECTS),
+    Check("mask-empty", "Masks without a pixel", "warning", mask_empty, MASKS),
+    Check("mask-full", "Masks of the whole image", "info", mask_full, MASKS),
+    Check("mask-off-box", "Boxes beside their masks", "warning", mask_off_box, MASKS),
+    Check("no-objects", "Images without objects", "info", no_objects, OBJECTS),
+    Check("crowd", "Crowds and difficult objects", "info", crowd, OBJECTS),
     Check("odd-size", "Odd sizes", "info", odd_size),
     Check("odd-aspect", "Odd shapes", "info", odd_aspect),
     Check("smaller-than-input", "Smaller than the input", "info", smaller_than_input),

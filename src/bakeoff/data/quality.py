@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bakeoff.data.columns import MapColumns, ObjectColumns, image_counts, label_maps, objects, presence
 from bakeoff.data.dataset import Dataset
 from bakeoff.data.duplicates import Duplicates, Signatures
 from bakeoff.data.outliers import Embed, outlying
@@ -38,6 +39,32 @@ class View:
     splits: tuple[Split, ...] = ()
     size: int | None = None
     embed: Embed | None = None
+
+    @property
+    def objects(self) -> ObjectColumns:
+        """All objects of a dataset of boxes or masks."""
+        return objects(self.dataset)
+
+    @property
+    def maps(self) -> MapColumns:
+        """All label maps of a semantic dataset, each decoded once."""
+        return label_maps(self.dataset)
+
+    @property
+    def presence(self) -> NDArray[np.bool_]:
+        """Which class is in which image, (records, classes)."""
+        return presence(self.dataset)
+
+    def holding(self, rows: NDArray[np.integer]) -> tuple[str, ...]:
+        """Return the ids of the records at these places, in their order, each once."""
+        return tuple(self.dataset.records[row].id for row in np.unique(rows))
+
+    def measured(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return width and height (n, 2) of the images at these places; 0 for those that cannot be read."""
+        sizes = np.zeros((len(self.dataset), 2), np.int64)
+        known = [self.dataset.index[id] for id in self.signatures.ids]
+        sizes[known] = self.signatures.sizes
+        return np.asarray(sizes[rows])
 
     def ids(self, mask: NDArray[np.bool_]) -> tuple[str, ...]:
         """Return the ids of the readable images chosen by a mask."""
@@ -200,10 +227,11 @@ def greyscale_mixed(view: View) -> Observation | None:
 
 
 def _shares(view: View) -> Mapping[str, float]:
-    """Return the share of grey images in each class present."""
-    grey = view.dataset.counts(view.ids(view.signatures.grey))
-    whole = view.dataset.counts(view.signatures.ids)
-    return {name: grey[name] / count for name, count in whole.items() if count}
+    """Return the share of grey images in each class; where images hold many classes, in those that FEWEST hold."""
+    grey = image_counts(view.dataset, view.ids(view.signatures.grey))
+    whole = image_counts(view.dataset, view.signatures.ids)
+    least = 1 if view.dataset.task == "classification" else FEWEST
+    return {name: grey[name] / count for name, count in whole.items() if count >= least}
 
 
 def _with(observation: Observation | None, severity: Severity) -> Observation | None:

@@ -1,7 +1,7 @@
 """Grouped, stratified, duplicate-safe splits and folds, frozen by the fingerprint of the data (docs/protocol.md, 4).
 
 `clusters` (see duplicates.clusters) maps each id to the name of what must stay together; a cluster is never torn.
-Every split is a function of ids, labels, clusters and seed; the order of the records does not matter.
+Every split is a function of ids, classes, clusters and seed; the order of the records does not matter.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bakeoff.data.allot import allot
+from bakeoff.data.allot import allot, allot_many
+from bakeoff.data.columns import image_counts, presence
 from bakeoff.data.dataset import Dataset
 from bakeoff.data.leaks import PARTS, describe_leak, leaking_pairs
 from bakeoff.errors import DataError, LeakError, UsageError
 from bakeoff.files import digest
-from bakeoff.findings import Finding, listed, plural
+from bakeoff.findings import Finding, Severity, listed, plural
 from bakeoff.seeds import generator
 
 SMALL_VALIDATION, SMALL_PER_CLASS = 100, 10  # docs/protocol.md, 3: below, an epoch cannot be chosen
@@ -138,7 +139,7 @@ def folds(
     parts = []
     for repeat in range(repeats):
         draws = generator(seed, "folds", repeat)
-        place = allot(*_coded(dataset, clusters, names), np.full(folds, 1 / folds), draws)
+        place = _placed(dataset, clusters, names, np.full(folds, 1 / folds), draws)
         for fold in range(folds):
             carved = {"train": 1 - val, "val": val}
             rest = _divide(dataset, clusters, names[place != fold], carved, (seed, "val", repeat, fold))
@@ -175,13 +176,21 @@ def given(
     return replace(reviewed, findings=(*filter(None, findings), *reviewed.findings))
 
 
-def _coded(
-    dataset: Dataset, clusters: Clusters, names: Sequence[str] | NDArray[Any]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return labels and cluster numbers of ids."""
-    labels = [dataset.strata[dataset.index[id]] for id in names]
+def _placed(
+    dataset: Dataset,
+    clusters: Clusters,
+    names: NDArray[Any],
+    shares: NDArray[np.float64],
+    draws: np.random.Generator,
+    needed: Sequence[int] = (),
+) -> NDArray[np.intp]:
+    """Return the part of each id: by its label, or by all classes that it holds."""
+    rows = np.array([dataset.index[id] for id in names], np.intp)
     numbers = np.unique([clusters.get(id, id) for id in names], return_inverse=True)[1]
-    return np.array(labels, dtype=np.intp), numbers
+    if dataset.task != "classification":
+        return allot_many(presence(dataset)[rows], numbers, shares, draws, needed)
+    labels = np.array(dataset.strata, np.intp)[rows]
+    return allot(labels, numbers, shares, draws, needed)
 
 
 def _divide(
@@ -191,14 +200,14 @@ def _divide(
     asked = [name for name in PARTS if shares.get(name, 0) > 0]
     needed = [asked.index(name) for name in ("train", "test") if name in asked]
     ids = np.array(names, dtype=object)
-    codes = _coded(dataset, clusters, ids)
-    place = allot(*codes, np.array([shares[name] for name in asked]), generator(*draw), needed)
+    place = _placed(dataset, clusters, ids, np.array([shares[name] for name in asked]), generator(*draw), needed)
     divided: dict[str, tuple[str, ...]] = dict.fromkeys(PARTS, ())
     divided.update({name: tuple(ids[place == number]) for number, name in enumerate(asked)})
     empty = [name for name in asked if not divided[name]]
     if empty:
+        groups = len({clusters.get(id, id) for id in ids})
         raise DataError(
-            f"{dataset.source}: {len(ids)} images in {codes[1].max() + 1} groups are too few to fill {listed(empty)}: "
+            f"{dataset.source}: {len(ids)} images in {groups} groups are too few to fill {listed(empty)}: "
             "every part needs a group of its own; bring more images"
         )
     return Split(divided["train"], divided["val"], divided["test"])
@@ -207,15 +216,16 @@ def _divide(
 # --- given splits ---
 
 
-def is_small(count: int, classes: int) -> bool:
-    """Say whether a validation of `count` images is too small to choose an epoch."""
-    return count < max(SMALL_VALIDATION, SMALL_PER_CLASS * classes)
+def smallest_validation(dataset: Dataset) -> int:
+    """Return the images from which on an epoch can be chosen; where an image holds many classes, it counts for each."""
+    classes = len(dataset.classes) if dataset.task == "classification" else 0
+    return max(SMALL_VALIDATION, SMALL_PER_CLASS * classes)
 
 
 def _roles(dataset: Dataset, parts: dict[str, list[str]], val: float) -> list[Finding]:
     """Give val another role where it must have one, changing `parts`; say so."""
     count = len(parts["val"])
-    small = is_small(count, len(dataset.classes))
+    small = count < smallest_validation(dataset)
     if not parts["test"] and not small:
         parts["test"], parts["val"] = parts["val"], []
         sentence = f"the data prescribes train and validation only: its {count} validation images are used as the test"
@@ -274,28 +284,35 @@ def _reviewed(
 
 
 def class_missing(dataset: Dataset, parts: Sequence[Split]) -> list[Finding]:
-    """Say which classes a part lacks: an error in train, and in test unless another fold tests the class."""
+    """Say which classes a part lacks: an error in train, and in test unless another fold tests the class.
+
+    Where an image may hold many classes it is a warning, and about classes that occur at all: a mean over classes
+    leaves those out that the test has not.
+    """
     findings = []
+    single, whole = dataset.task == "classification", image_counts(dataset)
     for name in PARTS:
         pools = [getattr(split, name) for split in parts if getattr(split, name)]
         if name == "test" and len(parts) > 1:
             pools = [sum(pools, ())]
-        missing = sorted({label for ids in pools for label, n in dataset.counts(ids).items() if n == 0})
+        counts = [image_counts(dataset, ids) for ids in pools]
+        missing = sorted({label for held in counts for label, n in held.items() if n == 0 and (single or whole[label])})
         if missing:
             sentence = f"{len(missing)} of {len(dataset.classes)} classes have no image in {name}: {listed(missing)}"
             advice = "bring more images of them, or leave these classes out"
-            findings.append(Finding("class-missing", "warning" if name == "val" else "error", f"{sentence}; {advice}"))
+            severity: Severity = "error" if single and name != "val" else "warning"
+            findings.append(Finding("class-missing", severity, f"{sentence}; {advice}"))
     return findings
 
 
 def validation_small(dataset: Dataset, parts: Sequence[Split]) -> Finding | None:
     """Warn when a validation (one that was asked for) is too small to choose an epoch."""
     count = min((len(split.val) for split in parts if split.val), default=None)
-    if count is None or not is_small(count, len(dataset.classes)):
+    needed = smallest_validation(dataset)
+    if count is None or count >= needed:
         return None
-    needed = max(SMALL_VALIDATION, SMALL_PER_CLASS * len(dataset.classes))
-    why = f"({SMALL_VALIDATION}, and {SMALL_PER_CLASS} per class)"
-    sentence = f"validation has {plural(count, 'image')}, fewer than {needed} {why}"
+    why = f" ({SMALL_VALIDATION}, and {SMALL_PER_CLASS} per class)" if dataset.task == "classification" else ""
+    sentence = f"validation has {plural(count, 'image')}, fewer than {needed}{why}"
     return Finding(
         "validation-small", "warning", f"{sentence}: the best epoch chosen on it is partly luck, take the last epoch"
     )
@@ -303,7 +320,7 @@ def validation_small(dataset: Dataset, parts: Sequence[Split]) -> Finding | None
 
 def unbalanced(dataset: Dataset, parts: Sequence[Split], wanted: Mapping[str, float]) -> Finding | None:
     """Say how far parts are from the wanted shares, and classes from their share of a part."""
-    whole, count = dataset.counts(), len(dataset)
+    whole, count = image_counts(dataset), len(dataset)
     off: list[tuple[float, str]] = []
     for split in parts:
         for name in PARTS:
@@ -313,7 +330,7 @@ def unbalanced(dataset: Dataset, parts: Sequence[Split], wanted: Mapping[str, fl
             gap = abs(share - wanted.get(name, share))
             if gap > OFF_SHARE and gap * count > OFF_COUNT:
                 off.append((gap, f"{where} is {share:.0%} of the images instead of {wanted[name]:.0%}"))
-            for label, n in dataset.counts(ids).items():
+            for label, n in image_counts(dataset, ids).items():
                 expected = whole[label] * share
                 if abs(n - expected) > max(OFF_COUNT, OFF_CLASS * expected):
                     sentence = (
