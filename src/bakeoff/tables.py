@@ -7,12 +7,15 @@ from dataclasses import asdict
 from typing import Any
 
 from bakeoff.compare import Comparison, Estimate
+from bakeoff.evaluate.classes import per_class
 from bakeoff.evaluate.score import Interval, Score
-from bakeoff.findings import plural
+from bakeoff.findings import plural, printable
 from bakeoff.models.catalogue import Entry
 from bakeoff.models.layers import LayerTable
 from bakeoff.tasks import TASKS
 from bakeoff.tasks.task import Metric
+
+SHORT = {"iou": "IoU", "dice": "Dice", "boundary_iou": "boundary IoU", "ap": "AP", "ap50": "AP at .50", "ar": "AR"}
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -76,13 +79,27 @@ def catalogue_text(entries: Sequence[Entry]) -> str:
 
 def score_text(score: Score) -> str:
     """Show every metric of a score with its interval."""
-    table = TASKS[score.task](()).table
+    table = TASKS[score.task](score.outcomes.classes).table
     rows = [[table[name].title, *cells(table[name], found)] for name, found in score.metrics.items()]
     body = columns(["metric", "value", "95 % interval"], rows, right=[1])
+    classes = ["", classes_text(per_class(score.task, score.outcomes))] if score.task != "classification" else []
     notes = [f"{finding.severity}: {finding.sentence}" for finding in score.findings]
-    return "\n".join(
-        [body, "", f"{plural(score.images, 'image')} in {plural(score.groups, 'independent group')}", *notes]
-    )
+    size = f"{plural(score.images, 'image')} in {plural(score.groups, 'independent group')}"
+    return "\n".join([body, *classes, "", size, *notes])
+
+
+def classes_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Show what a task says class by class: shares in percent, a dash where one is undefined."""
+    names = list(rows[0]) if rows else []
+    body = [[_class_cell(row[name]) for name in names] for row in rows]
+    return columns([SHORT.get(name, name) for name in names], body, right=range(1, len(names)))
+
+
+def _class_cell(value: object) -> str:
+    """Show a name, a number of images, or a share."""
+    if isinstance(value, float):
+        return f"{100 * value:.2f} %"
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 
 def comparison_text(comparison: Comparison) -> str:

@@ -17,8 +17,9 @@ from bakeoff.data.cache import build_pixels, open_pixels
 from bakeoff.data.dataset import Dataset, Record, labelled
 from bakeoff.data.targets import Label
 from bakeoff.errors import DataError, UnreadableImage, UsageError
+from bakeoff.evaluate.classes import with_classes
 from bakeoff.evaluate.outcomes import Images, evaluate
-from bakeoff.evaluate.score import Interval, intervals, score, with_classes
+from bakeoff.evaluate.score import Interval, intervals, score
 from bakeoff.models.spec import ModelSpec, Network
 from bakeoff.models.trained import Trained
 from bakeoff.tasks.classification import METRICS, Classification

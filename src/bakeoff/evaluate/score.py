@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from bakeoff.data.dataset import Dataset
 from bakeoff.data.decode import Resize, read_image, resize
-from bakeoff.data.targets import Label
-from bakeoff.errors import DataError, nearest
+from bakeoff.data.frame import framed
+from bakeoff.data.targets import Target
+from bakeoff.errors import DataError
+from bakeoff.evaluate.classes import per_class, with_classes
 from bakeoff.evaluate.outcomes import Images, evaluate
 from bakeoff.evaluate.resampling import jackknife_blocks, pseudo_values
 from bakeoff.evaluate.statistics import one_sample_t
@@ -23,7 +25,7 @@ from bakeoff.findings import Finding, listed, plural
 from bakeoff.models import trained
 from bakeoff.models.trained import Trained
 from bakeoff.tasks import TASKS
-from bakeoff.tasks.classification import confusion, per_class
+from bakeoff.tasks.classification import confusion
 from bakeoff.tasks.inference import Conditions, choose_device
 from bakeoff.tasks.task import Metric, Outcomes, Task
 
@@ -58,8 +60,8 @@ class Score:
     findings: tuple[Finding, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dictionary with the table of classes and the confusion matrix [truth, prediction]."""
-        return {
+        """Return a JSON-able dictionary with the table of classes; of labels also the confusion [truth, prediction]."""
+        content = {
             "schema_version": SCHEMA_VERSION,
             "task": self.task,
             "headline": self.headline,
@@ -67,10 +69,10 @@ class Score:
             "groups": self.groups,
             "data": self.data,
             "metrics": {name: asdict(interval) for name, interval in self.metrics.items()},
-            "classes": per_class(self.outcomes),
-            "confusion": confusion(self.outcomes).tolist(),
+            "classes": per_class(self.task, self.outcomes),
             "findings": [finding.to_json() for finding in self.findings],
         }
+        return content | ({"confusion": confusion(self.outcomes).tolist()} if self.task == "classification" else {})
 
 
 def score(
@@ -89,14 +91,17 @@ def score(
     chosen = choose_device(device)
     ready = model if isinstance(model, Trained) else trained.load(Path(model))
     if dataset.task != ready.task:
-        raise DataError(f"{dataset.source}: its task is {dataset.task}, that of the model {ready.task}")
+        raise DataError(
+            f"{dataset.source}: its task is {dataset.task}, that of the model {ready.task}; "
+            f"read it with the task {ready.task}, if its format can be read so"
+        )
     names = [record.id for record in dataset.records] if ids is None else list(ids)
     wanted = set(names)
     part = replace(dataset, records=tuple(record for record in dataset.records if record.id in wanted))
     matched = with_classes(part, ready.classes)
     task: Task = TASKS[ready.task](ready.classes)
-    pixels = Decoded(matched, ready.size, ready.resize)
-    outcomes = evaluate(task, ready.network.to(chosen), Images(matched, pixels), names, Conditions(chosen))
+    images = Images(matched, Decoded(matched, ready.size, ready.resize), Framed(matched, ready.size, ready.resize))
+    outcomes = evaluate(task, ready.network.to(chosen), images, names, Conditions(chosen))
     known = {r.id: r.group for r in dataset.records if r.group is not None} if groups is None else groups
     units = group_codes([f"g{known[id]}" if id in known else f"i{id}" for id in names], len(names))
     same = ids is None and ready.info.get("data") == dataset.fingerprint  # who names images knows which they are
@@ -108,25 +113,8 @@ def score(
         groups=int(units.max()) + 1,
         data=dataset.fingerprint,
         outcomes=outcomes,
-        findings=tuple(_findings(outcomes, int(units.max()) + 1, same)),
+        findings=tuple(_findings(task.name, outcomes, int(units.max()) + 1, same)),
     )
-
-
-def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
-    """Return a dataset with the labels renumbered, by name, for a model's `classes`.
-
-    Raises DataError for a class that has images and that the model does not know.
-    """
-    strange = [name for name, count in dataset.counts().items() if count and name not in classes]
-    if strange:
-        hint = listed([f"{name!r}{nearest(name, classes)}" for name in strange])
-        raise DataError(
-            f"{dataset.source}: the model does not know {len(strange)} of the classes: {hint}; "
-            f"it knows {listed(classes, 10)}. Rename those labels, or leave their images out"
-        )
-    place = {name: index for index, name in enumerate(classes)}
-    records = tuple(replace(r, target=Label(place[dataset.classes[r.label]])) for r in dataset.records)
-    return replace(dataset, classes=classes, records=records)
 
 
 def intervals(table: Mapping[str, Metric], outcomes: Outcomes, groups: Codes) -> dict[str, Interval]:
@@ -162,7 +150,7 @@ def _per_image(
     return means | {name: (row, blocks) for name, row in zip(whole, pseudo_values(kept, blocks), strict=True)}
 
 
-def _findings(outcomes: Outcomes, groups: int, same_data: bool) -> list[Finding]:
+def _findings(task: str, outcomes: Outcomes, groups: int, same_data: bool) -> list[Finding]:
     """Return what a reader of the numbers must know."""
     found = []
     if same_data:
@@ -176,11 +164,11 @@ def _findings(outcomes: Outcomes, groups: int, same_data: bool) -> list[Finding]
             f"{plural(len(outcomes), 'image')} in {plural(groups, 'group')} are too few for a trustworthy interval."
         )
         found.append(Finding("few-images", "warning", sentence))
-    images = confusion(outcomes).sum(axis=1)
-    absent = [name for name, count in zip(outcomes.classes, images, strict=True) if not count]
+    absent = [str(row["class"]) for row in per_class(task, outcomes) if not row["images"]]
     if absent:
         sentence = f"{len(absent)} of the model's classes have no image here ({listed(absent)}): "
-        found.append(Finding("class-absent", "info", sentence + "means over classes leave them out."))
+        predicted = " unless they are predicted, which counts as 0" if task == "semantic" else ""
+        found.append(Finding("class-absent", "info", f"{sentence}means over classes leave them out{predicted}."))
     return found
 
 
@@ -199,3 +187,21 @@ class Decoded:
     def _read(self, place: int) -> NDArray[np.uint8]:
         """Decode and resize one image."""
         return resize(read_image(self.dataset, self.dataset.records[place]), self.size, self.policy)
+
+
+class Framed(Sequence[Target]):
+    """The targets of a dataset, brought to the frame of a network when they are asked for."""
+
+    def __init__(self, dataset: Dataset, size: int, policy: Resize) -> None:
+        """Remember whose they are, and the frame."""
+        self.dataset, self.size, self.policy = dataset, size, policy
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.dataset)
+
+    def __getitem__(self, place: Any) -> Any:
+        """Return the target of one record, or those of a slice.  Raises UnreadableImage and DataError."""
+        if isinstance(place, slice):
+            return [self[index] for index in range(*place.indices(len(self)))]
+        return framed(self.dataset, self.dataset.records[place], self.size, self.policy)
