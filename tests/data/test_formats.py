@@ -18,7 +18,7 @@ from bakeoff.data.dataset import Dataset, SplitName
 from bakeoff.data.decode import read_image
 from bakeoff.errors import BakeoffError, DataError, UsageError
 
-NAMES = [format.NAME for format in formats.FORMATS]
+NAMES = [format.NAME for format in formats.FORMATS if "classification" in format.TASKS]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
@@ -231,7 +231,7 @@ FOLDER_FAULTS: list[tuple[tuple[str, ...], str]] = [
     (("set/cat/1.png", "set/dog/1.png"), r"the one class 'set'; did you mean .*/set\?"),  # unpacked one folder too deep
     (("train/cat/1.png", "test/dog/1.png", "new/1.png"), "images in new lie beside train, val and test"),  # mixed
     (("train/1.png", "test/2.png"), "2 of 2 images lie outside"),  # splits without classes
-    (("images/1.png", "masks/1.png"), "folders called images, masks are not classes"),  # a segmentation set
+    (("images/1.png", "masks/2.png"), "folders called images, masks are not classes"),  # no pair of image and mask
 ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, TypedDict, Unpack
 
 from bakeoff.data.dataset import Dataset, TaskName
-from bakeoff.data.formats import folder, idx, table, voc
+from bakeoff.data.formats import folder, idx, masks, table, voc
 from bakeoff.data.formats.listing import list_images
 from bakeoff.data.formats.rows import Options
 from bakeoff.errors import DataError, UsageError, nearest
@@ -38,7 +38,7 @@ class Format(Protocol):
         ...
 
 
-FORMATS: tuple[Format, ...] = (idx, voc, table, folder)  # the first that fits wins
+FORMATS: tuple[Format, ...] = (idx, voc, masks, table, folder)  # the first that fits wins
 
 
 class MaskOptions(TypedDict, total=False):
@@ -81,8 +81,12 @@ def read(
     options = Options.parse(label_from, group_from, **more)
     path = _existing(Path(path))
     task = options.task if options.label_from is None else options.task or "classification"
-    chosen = _format(format if format is not None else sniff(path, task)[0])
+    if format is None:
+        format = masks.NAME if options.masks is not None else sniff(path, task)[0]
+    chosen = _format(format)
     _check_task(chosen, options.task, "read")
+    if options.ignore and "semantic" not in chosen.TASKS:
+        raise UsageError(f"{path}: --ignore is for label maps; this was read as {chosen.NAME}")
     return chosen.read(path, options)
 
 
