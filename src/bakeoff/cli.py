@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bakeoff import cli_data
-from bakeoff.errors import BakeoffError
+from bakeoff.errors import BakeoffError, UsageError
 from bakeoff.findings import plural
 from bakeoff.options import (
     TERMINATED,
@@ -32,6 +32,7 @@ from bakeoff.options import (
     Repeats,
     Sets,
     Skip,
+    Task,
     all_settings,
     data_settings,
     model_names,
@@ -97,6 +98,7 @@ def init(
     format: Format = None,
     label_from: LabelFrom = None,
     group_from: GroupFrom = None,
+    task: Task = None,
     sets: Sets = None,
 ) -> None:
     """Look at labelled images, say what they are, and write a commented study.toml.
@@ -105,7 +107,7 @@ def init(
     """
     from bakeoff import verbs
 
-    settings = all_settings(sets, data_settings(format, label_from, group_from))
+    settings = all_settings(sets, data_settings(format, label_from, group_from, task=task))
     file = verbs.init(data, out, model_names(models), settings)
     typer.echo(file)
     say(f"look at it, then: bakeoff run {file.parent}")
@@ -126,6 +128,7 @@ def run(
     format: Format = None,
     label_from: LabelFrom = None,
     group_from: GroupFrom = None,
+    task: Task = None,
     skip_unreadable: Skip = False,
     accept_leaks: Annotated[bool, typer.Option(help="Go on with given splits that share images or groups.")] = False,
     sets: Sets = None,
@@ -152,7 +155,7 @@ def run(
         "eps": eps,
         "split.folds": folds,
         "split.repeats": repeats,
-        **data_settings(format, label_from, group_from, skip_unreadable),
+        **data_settings(format, label_from, group_from, skip_unreadable, task),
         "data.accept_leaks": accept_leaks or None,
     }
     settings = all_settings(sets, chosen)
@@ -206,12 +209,13 @@ def score(
     format: Format = None,
     label_from: LabelFrom = None,
     group_from: GroupFrom = None,
+    task: Task = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate a trained model on other labelled images: every metric with its 95 % interval."""
     from bakeoff import tables, verbs
 
-    found = verbs.score(model, data, part, all_settings(None, data_settings(format, label_from, group_from)))
+    found = verbs.score(model, data, part, all_settings(None, data_settings(format, label_from, group_from, task=task)))
     print_json(found.to_json()) if as_json else typer.echo(tables.score_text(found))
 
 
@@ -219,15 +223,29 @@ def score(
 def predict(
     model: Annotated[Path, typer.Argument(help="A trained model, a run's folder, or a study (its winner).")],
     inputs: Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this .csv or .jsonl file.")] = None,
-    batch: Annotated[int, typer.Option(help="Images at a time.")] = 64,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A .csv, .jsonl or .json (COCO) file.")] = None,
+    format: Annotated[str | None, typer.Option(help="csv, jsonl or coco; default: that of --out, or csv.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Write label maps to this new folder, as palette PNGs.")] = None,
+    overlays: Annotated[Path | None, typer.Option(help="Write pictures with what was found to this folder.")] = None,
+    threshold: Annotated[float, typer.Option(help="Leave out objects with a lower score.")] = 0.5,
+    batch: Annotated[int | None, typer.Option(help="Images at a time; default: as in evaluations.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines instead of CSV.")] = False,
 ) -> None:
-    """Label images with a trained model; CSV or JSON lines.  Files that cannot be read are named (exit code 3)."""
-    from bakeoff import verbs
+    """Label images with a trained model.  Files that cannot be read are named (exit code 3).
 
-    errors = verbs.write_predictions(model, inputs, out, (batch, device), as_json)
+    Examples:  bakeoff predict STUDY photos --out labels.csv     bakeoff predict STUDY '*.jpg' --overlays seen
+    """
+    from bakeoff import verbs
+    from bakeoff.predict import Folders, Output
+
+    if as_json and format not in (None, "jsonl"):
+        raise UsageError(f"--json means JSON lines, but --format is {format}; leave one out")
+    output = Output(out, "jsonl" if as_json else format, Folders(masks, overlays))
+    with show_progress(quiet or (out is None and sys.stdout.isatty())) as progress:
+        how = (batch, device, threshold)
+        errors = verbs.write_predictions(model, inputs, output, how, progress.count)
     if errors:
         say(f"{plural(errors, 'file')} could not be read; the output says why")
         raise typer.Exit(3)

@@ -17,7 +17,9 @@ from bakeoff.options import (
     LabelFrom,
     Quiet,
     Repeats,
+    Sets,
     Skip,
+    Task,
     all_settings,
     data_settings,
     print_findings,
@@ -38,6 +40,8 @@ def data_audit(
     format: Format = None,
     label_from: LabelFrom = None,
     group_from: GroupFrom = None,
+    task: Task = None,
+    sets: Sets = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -49,7 +53,7 @@ def data_audit(
     from bakeoff.data.audit import audit
 
     with show_progress(quiet) as progress:
-        dataset = verbs.read(data, all_settings(None, data_settings(format, label_from, group_from)))
+        dataset = verbs.read(data, all_settings(sets, data_settings(format, label_from, group_from, task=task)))
         found = audit(dataset, progress=progress.count)
     print_json(found.to_json()) if as_json else print_findings(found.findings)
     if out is None:
@@ -75,8 +79,10 @@ def data_split(
     format: Format = None,
     label_from: LabelFrom = None,
     group_from: GroupFrom = None,
+    task: Task = None,
     skip_unreadable: Skip = False,
     accept_leaks: Annotated[bool, typer.Option(help="Go on with given splits that share images or groups.")] = False,
+    sets: Sets = None,
     quiet: Quiet = False,
 ) -> None:
     """Split images: groups and duplicates kept whole, classes balanced, frozen by fingerprint."""
@@ -89,11 +95,11 @@ def data_split(
         "split.repeats": repeats,
         "split.seed": seed,
         "split.given": given,
-        **data_settings(format, label_from, group_from, skip_unreadable),
+        **data_settings(format, label_from, group_from, skip_unreadable, task),
         "data.accept_leaks": accept_leaks or None,
     }
     with show_progress(quiet) as progress:
-        splits = verbs.split(data, out, all_settings(None, chosen), progress.count)
+        splits = verbs.split(data, out, all_settings(sets, chosen), progress.count)
     print_findings(splits.findings)
     part = splits.parts[0]
     say(f"{len(splits.parts)} split(s); the first: {len(part.train)} train, {len(part.val)} val, {len(part.test)} test")
@@ -108,24 +114,39 @@ def data_show(
     seed: Annotated[int, typer.Option(help="Another draw.")] = 0,
     format: Format = None,
     label_from: LabelFrom = None,
+    task: Task = None,
+    sets: Sets = None,
 ) -> None:
     """Write a sheet of pictures with their labels."""
     from bakeoff import verbs
 
-    typer.echo(verbs.show(data, out, per_class, seed, all_settings(None, data_settings(format, label_from))))
+    settings = all_settings(sets, data_settings(format, label_from, task=task))
+    typer.echo(verbs.show(data, out, per_class, seed, settings))
 
 
 @app.command("convert")
 def data_convert(
     data: Data,
     out: Annotated[Path, typer.Argument(help="The new folder or table.")],
-    to: Annotated[str, typer.Option(help="The format to write: folder, table, idx, voc.")],
+    to: Annotated[str, typer.Option(help="The format to write: folder, table, idx, masks, voc, coco, yolo, via, …")],
+    as_task: Annotated[
+        str | None, typer.Option("--as", help="Make other labels of it: boxes of masks, crops of boxes, label maps.")
+    ] = None,
     format: Format = None,
     label_from: LabelFrom = None,
     group_from: GroupFrom = None,
+    task: Task = None,
+    sets: Sets = None,
 ) -> None:
-    """Write labelled images in another format; the originals stay untouched."""
+    """Write labelled images in another format, with other labels too; the originals stay untouched.
+
+    Examples:
+      bakeoff data convert photos.json photos-yolo --to yolo --as detection
+
+      bakeoff data convert photos.json crops --to folder --as classification
+    """
     from bakeoff import verbs
 
-    dataset = verbs.convert(data, out, to, all_settings(None, data_settings(format, label_from, group_from)))
-    typer.echo(f"{out}: {len(dataset)} images of {len(dataset.classes)} classes as {to}")
+    settings = all_settings(sets, data_settings(format, label_from, group_from, task=task))
+    dataset = verbs.convert(data, out, to, settings, as_task)
+    typer.echo(f"{out}: {len(dataset)} images of {len(dataset.classes)} classes as {to}, for {dataset.task}")

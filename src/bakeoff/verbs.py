@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from bakeoff import contest
 from bakeoff.compare import Comparison
@@ -30,9 +29,10 @@ from bakeoff.models import FAMILIES, find, resolve, trained
 from bakeoff.models.catalogue import Entry, catalogue
 from bakeoff.models.layers import LayerTable, describe
 from bakeoff.models.spec import ModelSpec
-from bakeoff.predict import Prediction, write_csv, write_jsonl
+from bakeoff.predict import Output, Prediction, find_images, illustrated
 from bakeoff.predict import predict as predict_images
-from bakeoff.prepare import Tell, silent, without_unreadable
+from bakeoff.predict import write as write_output
+from bakeoff.prepare import Tell, read_data, silent, without_unreadable
 from bakeoff.prepare import split as split_by_rule
 from bakeoff.report import write_report
 from bakeoff.settings import set_value
@@ -176,15 +176,15 @@ def commented(dataset: Dataset, toml: str) -> str:
 
 
 def read(data: str | Path, settings: Settings | None = None) -> Dataset:
-    """Read labelled images in any format; `settings` may hold data.format, data.label_from and data.group_from."""
-    spec = data_spec(Path(data), settings)
-    return formats.read(Path(spec.path), spec.format, spec.label_from, spec.group_from)
+    """Read labelled images in any format; `settings` may hold any field of the [data] section of a study."""
+    return read_data(data_spec(Path(data), settings))
 
 
 def data_spec(path: Path, settings: Settings | None = None) -> DataSpec:
     """Return the [data] section that settings by dotted path make."""
     chosen = {key.removeprefix("data."): value for key, value in (settings or {}).items() if key.startswith("data.")}
-    return make_part(DataSpec, {**chosen, "path": str(path)}, "data")
+    content = anchor({"data": {**chosen, "path": str(path)}}, Path.cwd())
+    return make_part(DataSpec, {**content["data"], "path": str(path)}, "data")
 
 
 def audit(
@@ -231,17 +231,30 @@ def show(
     return target
 
 
-def convert(data: str | Path, out: str | Path, format: str, settings: Settings | None = None) -> Dataset:
-    """Write labelled images in another format (folder, table, idx, voc) and return the dataset as read back."""
-    formats.write(read(data, settings), Path(out), format)
-    return formats.read(Path(out), format)
+def convert(
+    data: str | Path, out: str | Path, format: str, settings: Settings | None = None, task: str | None = None
+) -> Dataset:
+    """Write labelled images in another format and return the dataset as read back.
+
+    `task` makes other labels of them first: boxes of masks, one image per box, a label map of masks; see data.convert.
+    """
+    dataset = read(data, settings)
+    formats.write(dataset, Path(out), format)
+    return formats.read(Path(out), format, task=dataset.task)
 
 
 def predict(
-    model: str | Path, inputs: Iterable[str | Path], batch: int = 64, device: str = "auto"
+    model: str | Path,
+    inputs: Iterable[str | Path],
+    batch: int | None = None,
+    device: str = "auto",
+    threshold: float = 0.5,
 ) -> Iterator[Prediction]:
-    """Predict images, folders or globs with a trained model, a run's folder, or the winner of a study's folder."""
-    return predict_images(find_model(Path(model)), inputs, batch, device)
+    """Predict images, folders or globs with a trained model, a run's folder, or the winner of a study's folder.
+
+    Objects with a score below `threshold` are left out.
+    """
+    return predict_images(find_model(Path(model)), inputs, batch, device, threshold)
 
 
 def score(model: str | Path, data: str | Path, part: str | None = None, settings: Settings | None = None) -> Score:
@@ -323,29 +336,18 @@ def models(
 
 
 def write_predictions(
-    model: Path, inputs: Sequence[str], out: Path | None, how: tuple[int, str], json_lines: bool
+    model: Path, inputs: Sequence[str], output: Output, how: tuple[int | None, str, float], progress: Counter | None
 ) -> int:
-    """Predict and write CSV or JSON lines to a file or stdout; return how many files could not be read.
+    """Predict (batch, device, threshold) and write the output; return how many files could not be read.
 
-    Programs that read a file or a pipe get names as they are; on a terminal control characters are escaped.
+    With folders for pictures, Refused is raised before anything is predicted when files there would be overwritten.
     """
-    if out is not None and out.suffix.lower() not in (".csv", ".jsonl"):
-        raise UsageError(f"{out}: predictions are written to a .csv or .jsonl file")
     found = trained.load(find_model(model))
-    predictions = predict_images(found, inputs, *how)
-    lines = json_lines or (out is not None and out.suffix.lower() == ".jsonl")
-
-    def write(stream: TextIO) -> int:
-        if lines:
-            return write_jsonl(predictions, stream)
-        return write_csv(predictions, stream, found.classes, escaped=stream.isatty())
-
-    if out is None:
-        errors = write(sys.stdout)
-        sys.stdout.flush()  # here, so that a reader who left is noticed
-        return errors
-    with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        return write(stream)
+    output.chosen(found.task)
+    paths = find_images(inputs) if output.folders.kinds else []
+    output.folders.check(paths, found.task)
+    predictions = predict_images(found, inputs, *how, progress)
+    return write_output(illustrated(predictions, paths, output.folders) if paths else predictions, output, found)
 
 
 def doctor() -> tuple[Finding, ...]:
