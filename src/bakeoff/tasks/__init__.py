@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from bakeoff.tasks.classification import Classification
+from bakeoff.tasks.detection import Detection
+from bakeoff.tasks.instance import Instance
 from bakeoff.tasks.semantic import Semantic
 from bakeoff.tasks.task import LossOptions, Task
 
@@ -18,4 +20,9 @@ class MakeTask(Protocol):
         ...
 
 
-TASKS: Mapping[str, MakeTask] = {"classification": Classification, "semantic": Semantic}
+TASKS: Mapping[str, MakeTask] = {
+    "classification": Classification,
+    "semantic": Semantic,
+    "detection": Detection,
+    "instance": Instance,
+}

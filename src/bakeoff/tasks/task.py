@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # a report is made from outcomes alone: it should not wait fo
 Row = dict[str, Any]  # the few numbers of one image from which every metric can be recomputed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed as the object it is: what was worked out of it can be kept
 class Outcomes:
     """Outcomes of one network on n images, one array per quantity with leading dimension n.
 
