@@ -80,7 +80,7 @@ class Augment:
     def _steps(self) -> list[v2.Transform]:
         """Return the steps for an image alone."""
         flip = v2.RandomHorizontalFlip()
-        crop = v2.RandomResizedCrop(self.size, scale=(0.6, 1.0), interpolation=v2.InterpolationMode.BILINEAR)
+        crop = Crop(self.size, scale=(0.6, 1.0), interpolation=v2.InterpolationMode.BILINEAR)
         families: dict[AugmentName, list[v2.Transform]] = {
             "none": [],
             "flip": [flip],
@@ -92,11 +92,22 @@ class Augment:
         return families[self.name]
 
 
+class Crop(v2.RandomResizedCrop):  # type: ignore[misc]  # torchvision has no types
+    """A random part resized back, with labels where the image is: torchvision's own moves them by part of a pixel."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Take labels from the pixel that their centre falls into; the rest is torchvision's."""
+        if not isinstance(inpt, tv_tensors.Mask):
+            return super().transform(inpt, params)
+        part = v2.functional.crop(inpt, **params)
+        return v2.functional.resize(part, list(self.size), interpolation=v2.InterpolationMode.NEAREST_EXACT)
+
+
 def _tight(objects: dict[str, Tensor]) -> dict[str, Tensor]:
     """Draw boxes around masks, where there are masks, and leave out objects of which no pixel is left."""
     if "masks" not in objects:
         return objects
-    kept = objects["masks"].flatten(1).any(dim=1)
+    kept = objects["masks"].flatten(1).any(dim=1).bool()  # of bytes any() is bytes
     left = {name: value[kept] for name, value in objects.items()}
     if len(left["masks"]):
         left["boxes"] = masks_to_boxes(left["masks"]).float() + torch.tensor([0.0, 0, 1, 1])

@@ -49,4 +49,5 @@ def _square(images: Tensor, labels: Tensor, colours: Tensor, side: int, draws: t
             corner = torch.tensor([left, shift, left + side, shift + side])
             boxes[image, place] = corner
             images[image, :, shift : shift + side, left : left + side] += colours[labels[image, place]][:, None, None]
+    images.clamp_(max=1)
     return boxes

@@ -16,6 +16,7 @@ from bakeoff.data.targets import CLEAR, IGNORE, Coding, Mask, MaskFiles
 from bakeoff.errors import DataError
 
 NEVER = -1  # in a lookup table: no class has this value
+FAR = 1e5  # pixels: points of a polygon beyond are moved here, since drawing takes time and memory by its length
 
 
 def read_label_map(source: Path, target: MaskFiles) -> NDArray[np.uint8]:
@@ -127,7 +128,7 @@ def _runs(mask: Mask, size: tuple[int, int]) -> dict[str, Any]:
     width, height = size
     if isinstance(mask, bytes):
         return {"size": [height, width], "counts": mask}
-    parts = [list(part) for part in mask if len(part) >= 6]
+    parts = [np.clip(part, -FAR, FAR).tolist() for part in mask if len(part) >= 6 and np.isfinite(part).all()]
     if not parts:
         empty = np.zeros((height, width), np.uint8, order="F")
         return dict(coco.encode(empty))

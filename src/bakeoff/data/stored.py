@@ -122,7 +122,7 @@ class Objects(Sequence[Target]):
         """Return the objects of one image, or of the images of a slice."""
         if isinstance(place, slice):
             return [self[index] for index in range(*place.indices(len(self)))]
-        columns = self.columns
+        place, columns = range(len(self))[place], self.columns  # counts from the end too, and ends where there is none
         part = slice(*columns["first"][place : place + 2])
         side = int(columns["size"][0])
         fields: dict[str, Any] = {name: columns[name][part] for name in ("xyxy", "labels", "crowd", "areas")}
