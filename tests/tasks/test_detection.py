@@ -20,7 +20,7 @@ from bakeoff.data.dataset import Dataset, Record
 from bakeoff.data.decode import Resize
 from bakeoff.data.examples import example
 from bakeoff.data.frame import Frame, framed
-from bakeoff.data.masks import area, to_pixels
+from bakeoff.data.masks import area, to_pixels, to_runs
 from bakeoff.data.stored import build_targets, open_targets
 from bakeoff.data.targets import Boxes, Instances
 from bakeoff.errors import BakeoffError, DataError, RunError, UsageError
@@ -163,8 +163,6 @@ def test_masks_of_another_size_are_brought_to_the_target() -> None:
 
 
 def _runs(pixels: NDArray[np.bool_]) -> bytes:
-    from bakeoff.data.masks import to_runs
-
     return to_runs(pixels, (pixels.shape[1], pixels.shape[0]))
 
 
@@ -337,8 +335,6 @@ def test_real_masks_are_judged_as_by_pycocotools(shared: Path) -> None:
 
 
 def _filled(polygon: NDArray[np.float64], size: tuple[int, int]) -> bytes:
-    from bakeoff.data.masks import to_runs
-
     return to_runs((tuple(polygon.ravel().tolist()),), size)
 
 
