@@ -73,9 +73,7 @@ def rich(folder: Path, prescribed: bool, grouped: bool) -> Dataset:
 
 def facts(dataset: Dataset) -> list[tuple[bytes, str, str | None, str | None]]:
     """What must survive any conversion: pixels, label, group, split."""
-    rows = [
-        (read_image(dataset, r).tobytes(), dataset.classes[r.label], r.group, r.split) for r in dataset.records
-    ]
+    rows = [(read_image(dataset, r).tobytes(), dataset.classes[r.label], r.group, r.split) for r in dataset.records]
     return sorted(rows, key=str)
 
 
@@ -90,12 +88,12 @@ def test_read_of_write_is_the_same(tmp_path: Path, name: str, prescribed: bool, 
         assert sorted(os.listdir(tmp_path)) == ["source"]  # nothing half written is left
         return
     formats.write(source, tmp_path / "first", name)
-    first = formats.read(tmp_path / "first")
+    first = formats.read(tmp_path / "first", task="classification")
     assert (first.format, formats.sniff(tmp_path / "first")[0]) == (name, name)
     assert facts(first) == facts(source)
     formats.write(first, tmp_path / "second", name)
-    assert formats.read(tmp_path / "second") == first
-    assert formats.read(tmp_path / "second").fingerprint == first.fingerprint
+    second = formats.read(tmp_path / "second", task="classification")
+    assert (second, second.fingerprint) == (first, first.fingerprint)
     assert sorted(os.listdir(tmp_path)) == ["first", "second", "source"]
 
 
@@ -104,10 +102,11 @@ def test_frames_become_files_and_val_survives(tmp_path: Path, name: str) -> None
     formats.write(rich(tmp_path / "source", True, False), tmp_path / "idx", "idx")
     dataset = formats.read(tmp_path / "idx")
     formats.write(dataset, tmp_path / "out", name)
-    assert facts(formats.read(tmp_path / "out")) == facts(dataset)
+    assert facts(formats.read(tmp_path / "out", task="classification")) == facts(dataset)
     three = table(tmp_path / "three", *(f"a{i}.png,{'ab'[i % 2]},{SPLITS[i]}" for i in range(3)), header=SPLIT_HEADER)
     formats.write(formats.read(three), tmp_path / "val", name)
-    assert sorted(filter(None, splits(formats.read(tmp_path / "val")).values())) == ["test", "train", "val"]
+    found = splits(formats.read(tmp_path / "val", task="classification"))
+    assert sorted(filter(None, found.values())) == ["test", "train", "val"]
 
 
 SPLIT_HEADER = "path,label,split"
@@ -392,7 +391,7 @@ def test_voc_flat_folder(tmp_path: Path) -> None:
     for name, objects in {"a": ("cat", "cat"), "b": ("dog",), "c": ("cat", "dog"), "d": ()}.items():
         picture(tmp_path / f"{name}.jpg")
         annotation(tmp_path / f"{name}.xml", *objects)
-    dataset = formats.read(tmp_path)
+    dataset = formats.read(tmp_path, task="classification")
     assert labels(dataset) == {"a.jpg": "cat", "b.jpg": "dog", "c.jpg": "mixed", "d.jpg": "none"}
     assert any("1 images with objects of several classes are class 'mixed'" in note for note in dataset.lineage)
     assert any("1 images without an object are class 'none'" in note for note in dataset.lineage)
@@ -407,10 +406,10 @@ def test_voc_filename_counts_where_the_stem_fails(tmp_path: Path) -> None:
     annotation(tmp_path / "other.xml", "dog", filename="/data/a.jpg")
     annotation(tmp_path / "b.xml", "dog", filename="a.jpg")
     with pytest.raises(DataError, match="share the stem a"):
-        formats.read(tmp_path)
+        formats.read(tmp_path, task="classification")
     (tmp_path / "a.jpg").rename(tmp_path / "c.jpg")
     annotation(tmp_path / "other.xml", "bird", filename="/data/c.jpg")
-    assert labels(formats.read(tmp_path)) == {"a.png": "cat", "b.jpg": "dog", "c.jpg": "bird"}
+    assert labels(formats.read(tmp_path, task="classification")) == {"a.png": "cat", "b.jpg": "dog", "c.jpg": "bird"}
 
 
 def test_voc_folders_with_image_sets(tmp_path: Path) -> None:
@@ -421,15 +420,15 @@ def test_voc_folders_with_image_sets(tmp_path: Path) -> None:
     sets.mkdir(parents=True)
     for split, lines in {"train": "a  1\n", "val": "b -1\n\n", "test": "c\n", "trainval": "a\nb\n"}.items():
         (sets / f"{split}.txt").write_text(lines)
-    dataset = formats.read(tmp_path)
+    dataset = formats.read(tmp_path, task="classification")
     assert splits(dataset) == {"JPEGImages/a.jpg": "train", "JPEGImages/b.jpg": "val", "JPEGImages/c.jpg": "test"}
     assert "1 images that are in no list of ImageSets/Main were left out" in dataset.lineage
     (sets / "test.txt").write_text("c\nx\n")
     with pytest.raises(DataError, match=r"1 images listed in ImageSets/Main are missing: x"):
-        formats.read(tmp_path)
+        formats.read(tmp_path, task="classification")
     (sets / "test.txt").write_text("a\n")
     with pytest.raises(DataError, match=r"a is also listed as (train|test)"):
-        formats.read(tmp_path)
+        formats.read(tmp_path, task="classification")
 
 
 def test_voc_split_folders(tmp_path: Path) -> None:
@@ -437,7 +436,7 @@ def test_voc_split_folders(tmp_path: Path) -> None:
         for i, name in enumerate("ab"):
             picture(tmp_path / split / f"{name}.jpg", i)
             annotation(tmp_path / split / f"{name}.xml", ("cat", "dog")[i])
-    dataset = formats.read(tmp_path)
+    dataset = formats.read(tmp_path, task="classification")
     assert splits(dataset)["valid/a.jpg"] == "val"
     assert labels(dataset)["train/b.jpg"] == "dog"
 
@@ -468,7 +467,7 @@ def test_voc_faults(tmp_path: Path, spoil: Callable[[Path], object], message: st
         annotation(tmp_path / f"{name}.xml", ("cat", "dog")[i])
     spoil(tmp_path / "a.xml")
     with pytest.raises(DataError, match=message):
-        formats.read(tmp_path, "voc")
+        formats.read(tmp_path, "voc", task="classification")
 
 
 # --- the example data ---
@@ -484,7 +483,7 @@ REAL: list[tuple[str, str | None, str | None, str, dict[str, int]]] = [
 def test_example_data(
     shared: Path, name: str, label: str | None, group: str | None, format: str, counts: dict[str, int]
 ) -> None:
-    dataset = formats.read(shared / name, None, label, group)
+    dataset = formats.read(shared / name, None, label, group, task="classification")
     assert (dataset.format, dataset.counts()) == (format, counts)
     assert all(record.group for record in dataset.records) == (group is not None)
 

@@ -24,7 +24,7 @@ from bakeoff.data.formats.annotations import (
 )
 from bakeoff.data.formats.coco_masks import numbers, read_mask, write_mask
 from bakeoff.data.formats.listing import folders_in, is_image, names_in
-from bakeoff.data.formats.lookup import Lookup, split_in
+from bakeoff.data.formats.lookup import Lookup, json_files, split_in, splits_of
 from bakeoff.data.formats.rows import Options, class_name, examples
 from bakeoff.data.formats.strict_json import first_mark, mentions, read_strict
 from bakeoff.data.formats.target import new_folder, places, put
@@ -62,7 +62,7 @@ def read(path: Path, options: Options) -> Dataset:
     """
     root, files = _layout(path)
     lookup = Lookup(root)
-    splits = _splits(root, files)
+    splits = splits_of(root, files)
     parts = {file: _Part(root / file, file, splits[file], lookup) for file in files}
     named = Counter(image for part in parts.values() for image in part.images.values())
     twice = [image for image, count in named.items() if count > 1]
@@ -184,27 +184,11 @@ def _layout(path: Path) -> tuple[Path, list[str]]:
 
 def _files(folder: Path) -> list[str]:
     """Return the COCO files in a folder and in those directly below it, less those that repeat others."""
-    below = ["", *(f"{name}/" for name in folders_in(folder))]
-    names = [
-        f"{prefix}{name}" for prefix in below for name in names_in(folder / prefix) if name.lower().endswith(".json")
-    ]
-    found = [name for name in names if _is_coco(folder / name)]
+    found = json_files(folder, _is_coco)
     objects = [name for name in found if os.path.basename(name).startswith("instances")]
     found = objects or found  # beside captions and key points of the same images
     parts = [name for name in found if split_in(name)]
     return parts if len(parts) > 1 else found  # trainval.json repeats train.json and val.json
-
-
-def _splits(root: Path, files: Sequence[str]) -> dict[str, SplitName | None]:
-    """Return the split of every file: the one its name speaks of, or its folder; of one file alone none."""
-    if len(files) == 1:
-        return {files[0]: None}
-    found = {file: split_in(os.path.basename(file)) or split_in(os.path.dirname(file)) for file in files}
-    if None in found.values() or len(set(found.values())) < len(found):
-        raise DataError(
-            f"{root}: {examples(files)} are not one file for each of train, val and test: name the one to read"
-        )
-    return found
 
 
 def _is_coco(file: Path) -> bool:

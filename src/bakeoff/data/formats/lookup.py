@@ -6,11 +6,11 @@ import posixpath
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from bakeoff.data.dataset import SplitName
-from bakeoff.data.formats.listing import list_images
+from bakeoff.data.formats.listing import folders_in, list_images, names_in
 from bakeoff.data.formats.rows import examples, split_name
 from bakeoff.errors import DataError
 
@@ -25,6 +25,27 @@ def split_in(text: str) -> SplitName | None:
     """
     found = {split_name(word) for word in WORDS.findall(text)} - {None}
     return found.pop() if len(found) == 1 else None
+
+
+def json_files(folder: Path, fits: Callable[[Path], bool]) -> list[str]:
+    """Return the .json files that fit in a folder and in those directly below it, as POSIX paths."""
+    prefixes = ["", *(f"{name}/" for name in folders_in(folder))]
+    names = [f"{prefix}{name}" for prefix in prefixes for name in names_in(folder / prefix)]
+    return [name for name in names if name.lower().endswith(".json") and fits(folder / name)]
+
+
+def splits_of(root: Path, files: Sequence[str]) -> dict[str, SplitName | None]:
+    """Return the split of every annotation file: the one its name speaks of, or its folder; of one file alone none.
+
+    Raises DataError when several files are not one for each split.
+    """
+    if len(files) == 1:
+        return {files[0]: None}
+    found = {file: split_in(posixpath.basename(file)) or split_in(posixpath.dirname(file)) for file in files}
+    if None in found.values() or len(set(found.values())) < len(found):
+        names = examples(files)
+        raise DataError(f"{root}: {names} are not one file for each of train, val and test: name the one to read")
+    return found
 
 
 class Lookup:

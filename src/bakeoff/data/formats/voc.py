@@ -1,30 +1,26 @@
-"""Pascal VOC XML, read as classification: the label is the class of the objects in the image."""
+"""Pascal VOC: a folder of images and one XML file with boxes for each; read as detection or as classification."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from xml.etree import ElementTree
-
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import iterparse
 
 from bakeoff.data.dataset import Dataset, Record, SplitName, TaskName
 from bakeoff.data.decode import measure
+from bakeoff.data.formats.annotations import Annotations, Item, Picture, Size, boxes, check_splits, measured
 from bakeoff.data.formats.listing import folders_in, is_image, names_in
-from bakeoff.data.formats.rows import UNLABELLED, Options, Row, assemble, class_name, examples, split_name
+from bakeoff.data.formats.rows import UNLABELLED, Options, Row, assemble, examples, split_name
 from bakeoff.data.formats.target import new_folder, places, put
+from bakeoff.data.formats.voc_xml import Annotation, parse, tree
 from bakeoff.errors import DataError, UnreadableImage
 
 NAME = "voc"
-TASKS: tuple[TaskName, ...] = ("classification",)
+TASKS: tuple[TaskName, ...] = ("classification", "detection")
 EXPECTS = "images with Pascal VOC .xml files beside them, or JPEGImages/, Annotations/ and ImageSets/Main/"
-MAX_BYTES, MAX_DEPTH = 8 << 20, 32  # expat would take 200,000 nested tags
 MIXED, EMPTY = "mixed", "none"
 UNNAMED = "have an object without a name"
 IMAGE_FOLDERS = ("jpegimages", "images")
@@ -39,19 +35,12 @@ class Place(NamedTuple):
     split: SplitName | None = None
 
 
-@dataclass(frozen=True)
-class Annotation:
-    """What an XML file says: class names of its objects, the image it was made for, and our own group element."""
+class Pair(NamedTuple):
+    """An image, relative to the data folder, with its annotation and the split that the layout prescribes."""
 
-    names: tuple[str, ...]
-    filename: str
-    group: str | None
-
-    @property
-    def label(self) -> str:
-        """Return the one class of all objects, "mixed" or "none"."""
-        distinct = set(self.names)
-        return (distinct.pop() if len(distinct) == 1 else MIXED) if distinct else EMPTY
+    image: str
+    annotation: Annotation
+    split: SplitName | None
 
 
 def sniff(path: Path) -> str | None:
@@ -65,57 +54,107 @@ def sniff(path: Path) -> str | None:
 
 
 def read(path: Path, options: Options) -> Dataset:
-    """Read every annotated image: the label is the class of its objects, "mixed" for several, "none" for no object.
+    """Read every annotated image: as detection, or with labels from names or `task` as classification.
 
-    Sizes in the XML are not looked at.  Images and annotations belong together by stem, else by the XML's `filename`.
-    Raises DataError for an image without annotation or the reverse, for damaged XML, and for an unknown layout.
+    Classification: the label is the class of the objects, "mixed" for several, "none" for no object.  Detection: see
+    voc_xml.Annotation.items for the pixels; `difficult` objects are neither learned nor judged; the size in the XML is
+    compared with the image's and otherwise not used.  Images and annotations belong together by stem, else by the XML's
+    `filename`.  Raises DataError for an image without annotation or the reverse, for damaged XML, and for an unknown
+    layout.
     """
-    found = _places(path)
-    if not found:
-        raise DataError(f"{path}: no Pascal VOC annotation was found; expected {EXPECTS}")
-    rows: list[Row] = []
-    lineage = ["read as classification: an image's label is the class of its objects"]
-    for place in found:
-        pairs = _pairs(path, place)
-        listed = _image_sets(path, pairs) if place.split is None else {}
-        left = len(pairs) - len(listed) if listed else 0
-        if left:
-            lineage.append(f"{left} images that are in no list of ImageSets/Main were left out")
-        absent = sorted(stem for stem in listed if stem not in pairs)
-        if absent:
-            raise DataError(f"{path}: {len(absent)} images listed in ImageSets/Main are missing: {examples(absent)}")
-        rows += [_row(place, pairs[stem], listed.get(stem, place.split)) for stem in listed or pairs]
-    if options.label_from is None:
-        lineage += _note(rows)
-    return assemble(path, rows, NAME, options, lineage, UNNAMED)
+    pairs, notes = _found(path)
+    if options.task == "classification" or (options.task is None and options.label_from is not None):
+        return _classification(path, pairs, notes, options)
+    sizes = measured(path, [pair.image for pair in pairs])
+    pictures = [
+        Picture(image, note.items(), sizes[image], note.size, str(note.file), note.group, split)
+        for image, note, split in pairs
+    ]
+    return Annotations(path, NAME, pictures, None, notes).dataset(options)
 
 
 def write(dataset: Dataset, path: Path) -> None:
     """Write JPEGImages/, Annotations/ and, where records have splits, ImageSets/Main/ into a new folder.
 
-    The class of a record becomes one box around the whole image; its group an element `group`.  Raises DataError for
-    names that XML cannot hold, and for splits that only some records have.
+    Of a classification record the class becomes one box around the whole image; crowd objects become `difficult`; the
+    group is an element `group`.  Raises DataError for names that XML cannot hold, and for splits that only some records
+    have.
     """
-    splits = {record.split for record in dataset.records}
-    if None in splits and len(splits) > 1:
-        raise DataError("some records have a split and others have none; write a table instead")
+    check_splits(dataset)
     with new_folder(path) as root:
         chosen = places(dataset, lambda _: "JPEGImages", by_stem=True)
         (root / "Annotations").mkdir()
         for record in dataset.records:
             image = root / chosen[record.id]
             put(dataset, record, image)
-            try:
-                size = measure(image)
-            except UnreadableImage as error:
-                raise UnreadableImage(dataset.path(record), error.reason) from None
-            tree = _tree(image.name, size, dataset.classes[record.label], record.group)
-            tree.write(root / "Annotations" / f"{image.stem}.xml", encoding="utf-8")
-        for split in splits - {None}:
+            size, items = _objects(dataset, record) if dataset.task == "detection" else _whole(dataset, record, image)
+            written = tree(image.name, size, items, record.group)
+            written.write(root / "Annotations" / f"{image.stem}.xml", encoding="utf-8")
+        for split in {record.split for record in dataset.records} - {None}:
             stems = [Path(chosen[record.id]).stem for record in dataset.records if record.split == split]
             file = root / "ImageSets" / "Main" / f"{split}.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8", errors="surrogateescape")
+
+
+def _found(path: Path) -> tuple[list[Pair], list[str]]:
+    """Return all images with their annotations, and notes on what was left out."""
+    found = _places(path)
+    if not found:
+        raise DataError(f"{path}: no Pascal VOC annotation was found; expected {EXPECTS}")
+    pairs: list[Pair] = []
+    notes: list[str] = []
+    for place in found:
+        known = _pairs(path, place)
+        listed = _image_sets(path, known) if place.split is None else {}
+        left = len(known) - len(listed) if listed else 0
+        if left:
+            notes.append(f"{left} images that are in no list of ImageSets/Main were left out")
+        absent = sorted(stem for stem in listed if stem not in known)
+        if absent:
+            raise DataError(f"{path}: {len(absent)} images listed in ImageSets/Main are missing: {examples(absent)}")
+        for stem in listed or known:
+            name, annotation = known[stem]
+            pairs.append(Pair(f"{place.images}/{name}".lstrip("/"), annotation, listed.get(stem, place.split)))
+    return pairs, notes
+
+
+def _classification(path: Path, pairs: Sequence[Pair], notes: Sequence[str], options: Options) -> Dataset:
+    """Read as classification: one label for each image."""
+    rows: list[Row] = []
+    for image, annotation, split in pairs:
+        label = _label(annotation) if all(annotation.names) else None
+        rows.append((Record(image, image, UNLABELLED, annotation.group, split), label))
+    lineage = ["read as classification: an image's label is the class of its objects", *notes]
+    if options.label_from is None:
+        lineage += _note(rows)
+    return assemble(path, rows, NAME, options, lineage, UNNAMED)
+
+
+def _label(annotation: Annotation) -> str:
+    """Return the one class of all objects, "mixed" or "none"."""
+    distinct = set(annotation.names)
+    return (distinct.pop() if len(distinct) == 1 else MIXED) if distinct else EMPTY
+
+
+def _objects(dataset: Dataset, record: Record) -> tuple[Size, list[Item]]:
+    """Return the size and the objects of a detection record."""
+    target = boxes(record)
+    items = []
+    for i, label in enumerate(target.labels.tolist()):
+        left, top, right, bottom = target.xyxy[i].tolist()
+        area, crowd = float(target.areas[i]), bool(target.crowd[i])
+        items.append(Item(dataset.classes[label], (left, top, right, bottom), crowd=crowd, area=area))
+    return target.size, items
+
+
+def _whole(dataset: Dataset, record: Record, image: Path) -> tuple[Size, list[Item]]:
+    """Return the size of a labelled image and one box around all of it."""
+    try:
+        size = measure(image)
+    except UnreadableImage as error:
+        raise UnreadableImage(dataset.path(record), error.reason) from None
+    return size, [Item(dataset.classes[record.label], (0.0, 0.0, float(size[0]), float(size[1])))]
 
 
 def _places(path: Path) -> list[Place]:
@@ -164,7 +203,7 @@ def _pairs(path: Path, place: Place) -> dict[str, tuple[str, Annotation]]:
         if images.setdefault(_stem(name), name) != name:
             twins = f"{images[_stem(name)]} and {name} share the stem {_stem(name)}"
             raise DataError(f"{path / place.images}: {twins}: whose is {_stem(name)}.xml? rename or remove one")
-    annotations = {name: _parse(path / place.annotations / name) for name in _xml_files(path / place.annotations)}
+    annotations = {name: parse(path / place.annotations / name) for name in _xml_files(path / place.annotations)}
     pairs: dict[str, tuple[str, Annotation]] = {}
     lost = []
     for name in sorted(annotations, key=lambda name: _stem(name) not in images):  # first those that match by stem
@@ -183,14 +222,6 @@ def _check_pairs(path: Path, lost: list[str], bare: list[str]) -> None:
         raise DataError(f"{path}: {len(lost)} annotations have no image: {examples(lost)}")
     if bare:
         raise DataError(f"{path}: {len(bare)} images have no annotation of their own: {examples(sorted(bare))}")
-
-
-def _row(place: Place, pair: tuple[str, Annotation], split: SplitName | None) -> Row:
-    """Return the record and label of one annotated image."""
-    name, annotation = pair
-    image = f"{place.images}/{name}".lstrip("/")
-    label = annotation.label if all(annotation.names) else None
-    return Record(image, image, UNLABELLED, annotation.group, split), label
 
 
 def _image_sets(path: Path, known: Container[str]) -> dict[str, SplitName]:
@@ -219,58 +250,12 @@ def _lines(file: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _parse(file: Path) -> Annotation:
-    """Read one XML file, which may be hostile: its bytes, depth and entities are limited."""
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            raise DataError(f"{file}: larger than {MAX_BYTES >> 20} MB, which no annotation is")
-        root, depth = None, 0
-        with file.open("rb") as stream:
-            for event, element in iterparse(stream, events=("start", "end"), forbid_dtd=True):
-                root = element if root is None else root
-                depth += 1 if event == "start" else -1
-                if depth > MAX_DEPTH:
-                    raise DataError(f"{file}: tags nested deeper than {MAX_DEPTH}")
-    except (ElementTree.ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise DataError(f"{file}: damaged or unsafe XML: {error}") from None
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
-    if root is None or root.tag != "annotation":
-        raise DataError(f"{file}: not a Pascal VOC annotation (its root is not <annotation>)")
-    names = tuple(class_name(element.findtext("name") or "") for element in root.findall("object"))
-    return Annotation(names, root.findtext("filename") or "", root.findtext("group") or None)
-
-
 def _note(rows: list[Row]) -> list[str]:
     """Say how many images got a label that is no class of an object."""
     counts: Mapping[str | None, int] = Counter(label for _, label in rows)
     several = [f"{counts[MIXED]} images with objects of several classes are class {MIXED!r}"] if counts[MIXED] else []
     none = [f"{counts[EMPTY]} images without an object are class {EMPTY!r}"] if counts[EMPTY] else []
     return several + none
-
-
-def _tree(name: str, size: tuple[int, int], label: str, group: str | None) -> ElementTree.ElementTree:
-    """Return the annotation of an image with one box around all of it: 1-based, inclusive."""
-    for text in (label, group or "", name):
-        if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", text):
-            raise DataError(f"{text!r} has characters that XML cannot hold; write folders instead")
-    width, height = size
-    root = ElementTree.Element("annotation")
-    ElementTree.SubElement(root, "filename").text = name
-    if group is not None:
-        ElementTree.SubElement(root, "group").text = group
-    _add(ElementTree.SubElement(root, "size"), {"width": width, "height": height, "depth": 3})
-    item = ElementTree.SubElement(root, "object")
-    _add(item, {"name": label, "pose": "Unspecified", "truncated": 0, "difficult": 0})
-    _add(ElementTree.SubElement(item, "bndbox"), {"xmin": 1, "ymin": 1, "xmax": width, "ymax": height})
-    ElementTree.indent(root)
-    return ElementTree.ElementTree(root)
-
-
-def _add(parent: ElementTree.Element, texts: Mapping[str, object]) -> None:
-    """Add one child per text."""
-    for tag, text in texts.items():
-        ElementTree.SubElement(parent, tag).text = str(text)
 
 
 def _stem(name: str) -> str:
