@@ -385,6 +385,11 @@ def test_masks_of_another_size_and_damaged_ones(tmp_path: Path) -> None:
     (folder / "masks" / "a.png").write_bytes(b"not a PNG")
     with pytest.raises(DataError, match=r"a\.png: cannot be read as an image"):
         formats.read(folder)
+    picture(folder / "images" / "b.png")
+    mask(folder / "masks" / "b.png", TWO)
+    assert len(formats.read(folder)) == 2  # the audit names the damaged mask
+    (folder / "images" / "a.png").write_bytes(b"not a PNG")
+    assert formats.read(folder).records[0].size is None  # and the damaged image
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, TypedDict, Unpack
 
 from bakeoff.data.dataset import Dataset, TaskName
-from bakeoff.data.formats import coco, folder, idx, masks, objects, table, via, voc, yolo
+from bakeoff.data.formats import coco, folder, idx, masks, objects, panoptic, table, via, voc, yolo
 from bakeoff.data.formats.listing import list_images
 from bakeoff.data.formats.rows import Options
 from bakeoff.errors import DataError, UsageError, nearest
@@ -38,7 +38,8 @@ class Format(Protocol):
         ...
 
 
-FORMATS: tuple[Format, ...] = (idx, voc, coco, yolo, via, objects, masks, table, folder)  # the first that fits wins
+# the first that fits wins
+FORMATS: tuple[Format, ...] = (idx, voc, coco, yolo, via, panoptic, masks, objects, table, folder)
 
 
 class MaskOptions(TypedDict, total=False):

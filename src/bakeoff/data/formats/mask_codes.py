@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from bakeoff.data.formats.class_table import ClassTable
 from bakeoff.data.formats.rows import examples
 from bakeoff.data.masks import read_values
 from bakeoff.data.targets import CLEAR, IGNORE, MOST_CLASSES, Coding
-from bakeoff.errors import DataError, UsageError, nearest
+from bakeoff.errors import DataError, UnreadableImage, UsageError, nearest
 
 SAMPLE = 200  # mask files that are looked at
 COLOURS = 64  # of a colour-coded mask without a table; more are photographs, or borders blurred by JPEG
@@ -28,6 +28,18 @@ REST = "*"
 GREY = ("1", "L", "LA", "I", "F")  # Pillow's modes, beside I;16
 
 Kind = Literal["value", "colour"]
+T = TypeVar("T")
+
+
+class _Head(NamedTuple):
+    path: Path
+    mode: str
+    lossy: bool
+
+
+class _Counts(NamedTuple):
+    path: Path
+    pixels: dict[int, int]
 
 
 @dataclass
@@ -39,6 +51,14 @@ class Sample:
     lossy: bool
     pixels: dict[int, int] = field(default_factory=dict)
     where: dict[int, Path] = field(default_factory=dict)
+
+    def add(self, counts: _Counts) -> None:
+        """Take in what one file holds."""
+        for value, count in counts.pixels.items():
+            self.pixels[value] = self.pixels.get(value, 0) + count
+            self.where.setdefault(value, counts.path)
+        if len(self.pixels) > MOST_VALUES:
+            raise DataError(f"{counts.path}: more than {MOST_VALUES} colours: a photograph, or a mask spoilt by JPEG")
 
     def shown(self, value: int) -> str:
         """Write a raw value as a person would."""
@@ -56,23 +76,18 @@ class Codes:
 
 
 def look(files: Sequence[Path], table: ClassTable | None) -> Sample:
-    """Look at up to SAMPLE files, evenly spread.  Raises UnreadableImage, and DataError for mixed kinds of files."""
+    """Look at up to SAMPLE files, evenly spread.  Raises UnreadableImage when none can be read."""
     places = sorted({round(place) for place in np.linspace(0, len(files) - 1, min(SAMPLE, len(files)))})
-    chosen = [files[place] for place in places]
     with ThreadPoolExecutor(4) as pool:
-        heads = list(pool.map(_head, chosen))
-        modes = {mode for mode, _ in heads}
+        heads = _readable(pool.map(_head, (files[place] for place in places)))
+        modes = {head.mode for head in heads}
         palette = modes <= {"P", "PA"}
         by_colour = table is not None and table.coloured and not (palette and table.stated)
         grey = palette or all(mode in GREY or mode.startswith("I;16") for mode in modes)
         kind: Kind = "value" if grey and not (palette and by_colour) else "colour"
-        sample = Sample(kind, palette, any(lossy for _, lossy in heads))
-        for file, counts in zip(chosen, pool.map(lambda path: _counts(path, kind), chosen), strict=True):
-            for value, count in counts.items():
-                sample.pixels[value] = sample.pixels.get(value, 0) + count
-                sample.where.setdefault(value, file)
-            if len(sample.pixels) > MOST_VALUES:
-                raise DataError(f"{file}: more than {MOST_VALUES} colours: a photograph, or a mask spoilt by JPEG")
+        sample = Sample(kind, palette, any(head.lossy for head in heads))
+        for counts in _readable(pool.map(lambda head: _counts(head, kind), heads)):
+            sample.add(counts)
     if kind == "colour" and not by_colour and all(_is_grey(value) for value in sample.pixels):
         return _as_grey(sample)
     return sample
@@ -121,16 +136,31 @@ def layer_codes(sample: Sample, names: Iterable[str], ignore: Sequence[str]) -> 
 # --- looking ---
 
 
-def _head(path: Path) -> tuple[str, bool]:
+def _head(path: Path) -> _Head | UnreadableImage:
     """Return a file's mode, and whether its values may have been changed by compression."""
-    with opened(path, None) as image:
-        return image.mode, image.format in ("JPEG", "MPO")
+    try:
+        with opened(path, None) as image:
+            return _Head(path, image.mode, image.format in ("JPEG", "MPO"))
+    except UnreadableImage as error:
+        return error
 
 
-def _counts(path: Path, kind: Kind) -> dict[int, int]:
+def _counts(head: _Head, kind: Kind) -> _Counts | UnreadableImage:
     """Count the pixels of each raw value."""
-    values, counts = np.unique(read_values(path, kind), return_counts=True)
-    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+    try:
+        values, counts = np.unique(read_values(head.path, kind), return_counts=True)
+    except UnreadableImage as error:
+        return error
+    return _Counts(head.path, dict(zip(values.tolist(), counts.tolist(), strict=True)))
+
+
+def _readable(found: Iterable[T | UnreadableImage]) -> list[T]:
+    """Leave out files that cannot be read, which the audit names.  Raises UnreadableImage when none can."""
+    found = list(found)
+    kept = [one for one in found if not isinstance(one, UnreadableImage)]
+    if kept:
+        return kept
+    raise next(one for one in found if isinstance(one, UnreadableImage))
 
 
 def _is_grey(colour: int) -> bool:

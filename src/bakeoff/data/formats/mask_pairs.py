@@ -331,7 +331,7 @@ def by_yaml(path: Path) -> Found | None:
     Images without a mask and folders that are not there are left out, with a note.
     """
     for name in names_in(path):
-        entries = list(_yaml_entries(path / name)) if name.lower().endswith((".yaml", ".yml")) else []
+        entries = list(yaml_entries(path / name))
         if not entries:
             continue
         there = [entry for entry in entries if os.path.isdir(entry[1]) and os.path.isdir(entry[2])]
@@ -348,8 +348,10 @@ def by_yaml(path: Path) -> Found | None:
     return None
 
 
-def _yaml_entries(file: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield (key, folder of images, folder of masks) from a YAML file that has such entries."""
+def yaml_entries(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, folder of images, folder of masks) from a YAML file that has such entries; from others nothing."""
+    if file.suffix.lower() not in (".yaml", ".yml"):
+        return
     try:
         content = yaml.load(file.read_text(encoding="utf-8-sig"), yaml.BaseLoader)  # text, lists, dicts
     except (OSError, ValueError, yaml.YAMLError, RecursionError):

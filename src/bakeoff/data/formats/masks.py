@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from bakeoff.data.dataset import Dataset, Record, TaskName
-from bakeoff.data.decode import measure
+from bakeoff.data.formats.annotations import check_splits, measured
 from bakeoff.data.formats.class_table import find_table
 from bakeoff.data.formats.groups import read_groups, write_groups
 from bakeoff.data.formats.mask_codes import SAMPLE, Codes, codes_of, layer_codes, look
@@ -54,11 +53,10 @@ def read(path: Path, options: Options) -> Dataset:
     _check(path, found)
     codes = _codes(path, found, options)
     groups = read_groups(path)
-    with ThreadPoolExecutor(4) as pool:
-        sizes = list(pool.map(measure, [found.source / pair.image for pair in found.pairs]))
+    sizes = measured(found.source, [pair.image for pair in found.pairs])
     rows = [
-        Record(pair.image, pair.image, _target(pair, codes), groups.get(pair.image), pair.split, size=size)
-        for pair, size in zip(found.pairs, sizes, strict=True)
+        Record(pair.image, pair.image, _target(pair, codes), groups.get(pair.image), pair.split, size=sizes[pair.image])
+        for pair in found.pairs
     ]
     records, notes = arranged(found.source, rows, options)
     left = [f"{len(found.bare)} images without a mask were left out"] if found.bare else []
@@ -72,10 +70,7 @@ def write(dataset: Dataset, path: Path) -> None:
     Records with splits go into folders of these names; groups go to groups.csv.  Raises DataError for splits that
     only some records have, and for masks that cannot be read.
     """
-    splits = {record.split for record in dataset.records}
-    if None in splits and len(splits) > 1:
-        bare = [record.id for record in dataset.records if record.split is None]
-        raise DataError(f"{len(bare)} records have no split and others have: {examples(bare)}; split all or none")
+    check_splits(dataset)
     with new_folder(path) as root:
         chosen = places(dataset, lambda record: "/".join((IMAGES, *filter(None, [record.split]))), by_stem=True)
         for record in dataset.records:
