@@ -147,7 +147,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("changes", "message"), FAULTS)
 def test_faults(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        formats.read(data(tmp_path, **changes), NAME, task="instance")
+        formats.read(data(tmp_path, **changes) / "panoptic.json", NAME, task="instance")
 
 
 def test_a_png_of_another_size(tmp_path: Path) -> None:
