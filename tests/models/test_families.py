@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bakeoff.errors import DataError, UsageError
-from bakeoff.models import FAMILIES, build, find, resolve
+from bakeoff.models import FAMILIES, Family, build, find, resolve
 from bakeoff.models.head import Pool
 from bakeoff.models.spec import Head, ModelSpec, Network
 
@@ -42,7 +42,13 @@ EXAMPLES = {
     "timm": ("timm:test_resnet", "timm:test_vit", "timm:mobilenetv3_small_050"),
     "python": ("own",),
 }
-ROWS = [(family.NAME, arch) for family in FAMILIES for arch in EXAMPLES[family.NAME]]
+
+
+def examples_of(family: Family) -> tuple[str, ...]:
+    return EXAMPLES[family.NAME] if family.NAME in EXAMPLES or family.names() else ()
+
+
+ROWS = [(family.NAME, arch) for family in FAMILIES for arch in examples_of(family)]
 POOLS = [
     (Head(), "the architecture's own"),
     (Head(hidden=(6,), dropout=0.5), "own pooling, hidden layer"),

@@ -133,13 +133,14 @@ def _open_attention() -> Iterator[None]:
 
 
 def _run(network: nn.Module, size: int) -> None:
-    """Run one image in evaluation mode; modes are restored."""
+    """Run one image in evaluation mode; modes are restored.  Detectors run on fixed numbers of objects."""
+    run = getattr(network.body, "trace", network) if isinstance(network, Network) else network
     modes = [(module, module.training) for module in network.modules()]
     reference = next(network.parameters(), torch.empty(0))
     network.eval()
     try:
         with torch.no_grad():
-            network(torch.zeros(1, 3, size, size, device=reference.device))
+            run(torch.zeros(1, 3, size, size, device=reference.device))
     finally:
         for module, training in modes:
             module.training = training
