@@ -12,6 +12,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+FREQUENT = 3  # clusters of a class from which on every part that needs classes should have some
+SLACK = 0.02  # of all images that a part may hold too many, for the sake of its classes
+
 
 def allot(
     labels: NDArray[np.intp],
@@ -124,19 +127,22 @@ def allot_many(
 
     presence (n, K); clusters (n,) are codes; shares (k,) sum to 1.  Iterative stratification (Sechidis, Tsoumakas and
     Vlahavas 2011): the rarest class that is left is dealt out first, each of its clusters to the part that lacks most
-    of it.  A part in `needed` that has nothing of a class yet comes before all others, and classes that end up
-    elsewhere only are moved there, where that takes no class from another part.
+    of it among those that are not full.  Classes of FREQUENT clusters and more reach every part in `needed`: such a
+    part comes before all others, and in the end what it still misses is moved there, where no other loses its last.
     """
     units = np.unique(clusters, return_inverse=True)[1]
     table = _per_unit(presence, units)
     goal = shares[:, None] * table.sum(axis=0)
     held = np.zeros(goal.shape, np.int64)
     place = np.full(len(table), -1, np.intp)
+    frequent = (table > 0).sum(axis=0) >= FREQUENT
     for done, (unit, label) in enumerate(_rarest_first(table, draws)):
-        place[unit] = _part(held, goal, label, len(table) - done, needed)
+        parts = [part for part in needed if frequent[label] and held[part, label] == 0]
+        place[unit] = _part(held, goal, label, int(table[unit, -1]), len(table) - done, parts)
         held[place[unit]] += table[unit]
     for part in needed:
-        _bring(table, place, part, needed)
+        _bring(table, np.flatnonzero(frequent[:-2]), place, part, needed)
+    _level(table, goal, place, needed)
     return place[units]
 
 
@@ -160,27 +166,54 @@ def _rarest_first(table: NDArray[np.int64], draws: np.random.Generator) -> Itera
             yield int(unit), rarest
 
 
-def _part(held: NDArray[np.int64], goal: NDArray[np.float64], label: int, units: int, needed: Sequence[int]) -> int:
-    """Return the part for one of the last `units`: an empty one, one that needs the class, or lacks most of it."""
+def _part(
+    held: NDArray[np.int64], goal: NDArray[np.float64], label: int, images: int, left: int, wanting: Sequence[int]
+) -> int:
+    """Return the part for a unit of so many images, with so many units left.
+
+    An empty part comes first when no others are left to fill it, then one that is `wanting` the class, else the one
+    that lacks most of it among those with room.
+    """
     empty = np.flatnonzero(held[:, -1] == 0)
-    if units <= len(empty):
+    if left <= len(empty):
         return int(empty[0])
-    for part in needed:
-        if held[part, label] == 0:
-            return part
+    if wanting:
+        return wanting[0]
     lack = goal - held
-    return max(range(len(held)), key=lambda part: (round(lack[part, label], 6), lack[part, -1]))
+    room = lack[:, -1] >= images / 2 - SLACK * goal[:, -1].sum()
+    return max(range(len(held)), key=lambda part: (room[part], round(lack[part, label], 6), lack[part, -1]))
 
 
-def _bring(table: NDArray[np.int64], place: NDArray[np.intp], part: int, needed: Sequence[int]) -> None:
-    """Move a unit of every class that `part` has nothing of into it, where no needed part loses its last by that."""
+def _bring(
+    table: NDArray[np.int64], labels: NDArray[np.intp], place: NDArray[np.intp], part: int, needed: Sequence[int]
+) -> None:
+    """Move a unit of each of these classes that `part` has nothing of into it, where another part can spare it."""
     classes = table[:, :-2]
-    for label in np.argsort(classes.sum(axis=0), kind="stable"):
+    for label in labels[np.argsort(classes[:, labels].sum(axis=0), kind="stable")]:
         if classes[place == part, label].any():
             continue
         movable = [unit for unit in np.flatnonzero(classes[:, label]) if _spare(classes, place, int(unit), needed)]
         if movable:
             place[min(movable, key=lambda unit: int(table[unit, -1]))] = part
+
+
+def _level(table: NDArray[np.int64], goal: NDArray[np.float64], place: NDArray[np.intp], needed: Sequence[int]) -> None:
+    """Move units that their part can spare out of parts that rare classes overfilled, those of well held classes."""
+    for _ in range(len(table)):
+        held = np.stack([table[place == part].sum(axis=0) for part in range(len(goal))])
+        over = (held - goal)[:, -1]
+        full, free = int(over.argmax()), int(over.argmin())
+        if over[full] <= SLACK * goal[:, -1].sum():
+            return
+        excess = ((held - goal) / np.maximum(goal, 1e-9))[[full, free]]
+        units = [
+            int(unit)
+            for unit in np.flatnonzero(place == full)
+            if table[unit, -1] <= min(over[full], -over[free]) and _spare(table[:, :-2], place, int(unit), needed)
+        ]
+        if not units:
+            return
+        place[max(units, key=lambda unit: float(((excess[0] - excess[1]) * table[unit])[:-1].sum()))] = free
 
 
 def _spare(classes: NDArray[np.int64], place: NDArray[np.intp], unit: int, needed: Sequence[int]) -> bool:
