@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bakeoff.data.dataset import Dataset, Record, SplitName
 from bakeoff.data.decode import measure
@@ -192,7 +193,7 @@ def _target(picture: Picture, place: dict[str, int], instance: bool) -> Boxes:
     size = size if min(size) > 0 else (1, 1)
     for number, item in enumerate(picture.items, 1):
         _check(picture, number, item)
-    xyxy = np.round(np.array([item.box for item in picture.items], np.float64).reshape(-1, 4), DIGITS)
+    xyxy = _round(np.array([item.box for item in picture.items], np.float64).reshape(-1, 4))
     labels = np.array([place[item.name] for item in picture.items], np.int64)
     crowd = np.array([item.crowd for item in picture.items], np.bool_)
     masks = [None if item.mask is None else _rounded(item.mask) for item in picture.items]
@@ -225,10 +226,15 @@ def _rounded(mask: Mask) -> Mask:
     """Keep the decimals of polygons that are kept everywhere."""
     if isinstance(mask, bytes):
         return mask
-    return tuple(tuple(np.round(np.array(part, np.float64), DIGITS).tolist()) for part in mask)
+    return tuple(tuple(_round(np.array(part, np.float64)).tolist()) for part in mask)
 
 
-def _area(mask: Mask | None, box: np.ndarray[tuple[int], np.dtype[np.float64]], size: Size) -> float:
+def _round(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round to the decimals that are kept; there is but one zero."""
+    return np.asarray(np.round(values, DIGITS) + 0.0, np.float64)
+
+
+def _area(mask: Mask | None, box: NDArray[np.float64], size: Size) -> float:
     """Return an object's area in pixels: of its run lengths, its polygons or its box."""
     if mask is None:
         return float((box[2] - box[0]) * (box[3] - box[1]))
