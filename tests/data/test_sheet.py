@@ -22,7 +22,7 @@ from bakeoff.data.sheet import (
     picture_sheet,
     show_sheet,
 )
-from bakeoff.data.targets import Label
+from bakeoff.data.targets import Boxes, Coding, Label, MaskFiles
 
 NASTY = "<b>$x_1$ \u202egnp & [red]{{ 7*7 }}"
 COLOURS = {"blue": (0, 0, 255), "red": (255, 0, 0), NASTY: (0, 255, 0)}
@@ -96,3 +96,62 @@ def test_the_picture_sheet_has_a_row_per_class(data: Dataset) -> None:
         assert (np.abs(row - colour).max(axis=2) < 3).sum() > 3 * 40 * 40
         others = [other for other in colours if other != colour]
         assert all((np.abs(row[30:-30] - other).max(axis=2) < 3).sum() == 0 for other in others)
+
+
+# --- targets drawn on their pictures ---
+
+
+@pytest.fixture
+def marked(tmp_path: Path) -> dict[str, Dataset]:
+    """Twelve grey pictures with a square of class b on the left of every second one, as boxes and as label maps."""
+    boxes, maps, coding = [], [], Coding("value", ((0, 0), (1, 1)))
+    for i in range(12):
+        name, here = f"{i:02d}.png", i % 2
+        Image.new("RGB", (64, 64), (100, 100, 100)).save(tmp_path / name)
+        pixels = np.zeros((64, 64), np.uint8)
+        pixels[16:48, 16:48] = here
+        Image.fromarray(pixels).save(tmp_path / f"m{name}")
+        box = Boxes((64, 64), np.array([[16.0, 16, 48, 48]] * here).reshape(-1, 4), np.ones(here, np.int64))
+        boxes.append(Record(name, name, box))
+        maps.append(Record(name, name, MaskFiles(((f"m{name}", coding),))))
+    (tmp_path / "m11.png").write_text("broken")
+    kinds = (("detection", boxes), ("semantic", maps))
+    return {task: Dataset(task, ("background", f"c{NASTY}"), tuple(rows), tmp_path) for task, rows in kinds}  # type: ignore[arg-type]
+
+
+def coloured(picture: Image.Image) -> float:
+    """Return the share of a picture that is not grey."""
+    return float((np.ptp(np.asarray(picture, int), axis=2) > 20).mean())
+
+
+def test_boxes_are_drawn_and_images_without_any_have_their_own_section(marked: dict[str, Dataset]) -> None:
+    page = show_sheet(marked["detection"], 4, seed=0)
+    shown = pictures(page)
+    assert len(shown) == 8
+    assert [coloured(picture) > 0.02 for picture in shown] == [True] * 4 + [False] * 4
+    assert all(text in page for text in ("6 objects in 6 images", "without any object", "Objects per class"))
+    assert page.count('<svg class="plot"') == 2
+    assert '<span class="swatch" style="background: #' in page
+    assert "<b>$x_1$" not in page
+
+
+def test_label_maps_are_drawn_and_a_broken_one_is_named(marked: dict[str, Dataset]) -> None:
+    data = marked["semantic"]
+    page = show_sheet(data, 20, seed=0)
+    assert "Pixels per class" in page
+    assert "11% in 5 images" in page  # 5 quarters of 11 label maps
+    assert [round(coloured(picture), 2) for picture in pictures(page)] == [0, 0.25] * 5 + [0] + [0.25] * 5
+    found = audit(data)
+    tile = audit_sheet(data, found).split("Unreadable masks")[1].split("</section>")[0]
+    assert "the mask cannot be read" in tile
+    assert [coloured(picture) for picture in pictures(tile)] == [0]
+
+
+@pytest.mark.parametrize("task", ["detection", "semantic"])
+def test_a_picture_sheet_of_targets_has_a_row_per_class(task: str, marked: dict[str, Dataset]) -> None:
+    sheet = picture_sheet(marked[task], per_class=3)
+    rows = 3 if task == "detection" else 2  # and one of images without objects
+    height = sheet.height // rows
+    shares = [coloured(sheet.crop((0, row * height + 22, sheet.width, (row + 1) * height))) for row in range(rows)]
+    assert shares[1] > 0.02
+    assert task == "semantic" or max(shares[0], shares[2]) < 0.001

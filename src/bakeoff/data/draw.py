@@ -20,6 +20,7 @@ from bakeoff.findings import printable
 VEIL = 0.5  # how much of the colour lies over the image
 CLEAR_NAMES = frozenset({"background", "unlabeled", "unlabelled"})  # classes of a label map that are left unpainted
 SMALLEST_TEXT, LARGEST_TEXT = 9, 28  # pixels
+CROWDED = 20  # objects from which on only names that fit are written
 CROWD = (160, 160, 160)
 
 Pixels = NDArray[np.uint8]
@@ -30,9 +31,10 @@ Rectangle = tuple[float, float, float, float]
 def draw(image: Pixels, target: Target, classes: Sequence[str]) -> Pixels:
     """Return the image (H, W, 3) uint8 with a target or a prediction drawn on it; `image` is left as it is.
 
-    Boxes have their class's name, and as a prediction their score; masks and label maps are a veil in the class's
-    colour (see colour_of), masks of a single class one colour per object.  Regions to ignore are grey.  A target in a
-    frame of another size is brought to the image's.  Raises TypeError for mask files: see loaded().
+    Boxes have their class's name, where it has room and there is more than one class, and as a prediction their score;
+    masks and label maps are a veil in the class's colour (see colour_of), masks of one class a colour per object.
+    Regions to ignore are grey.  A target in a frame of another size is brought to the image's.  Raises TypeError for
+    mask files: see loaded().
     """
     if isinstance(target, LabelMap):
         return _veiled_map(image, target, classes)
@@ -89,7 +91,7 @@ def _veil(image: Pixels, where: NDArray[np.bool_], colour: NDArray[np.uint8]) ->
 
 
 def _objects(image: Pixels, target: Boxes, classes: Sequence[str]) -> Pixels:
-    """Draw masks first, then boxes, then as many names as have room, those of the large objects first."""
+    """Draw masks first, then boxes, then as many names as have room."""
     height, width = image.shape[:2]
     scale = np.tile((width / max(target.size[0], 1), height / max(target.size[1], 1)), 2)
     kept = target.take(np.flatnonzero(np.isfinite(target.xyxy).all(axis=1)))
@@ -98,17 +100,25 @@ def _objects(image: Pixels, target: Boxes, classes: Sequence[str]) -> Pixels:
     if isinstance(kept, Instances):
         image = _masked(image, kept, shades)
     sheet = Image.fromarray(image)
-    pen, line = ImageDraw.Draw(sheet), max(1, round(max(height, width) / 260))
+    pen, line = ImageDraw.Draw(sheet), max(1, round(max(height, width) ** 0.5 / 8))
     for box, shade in zip(boxes, shades, strict=True):
         _box(pen, box, shade, line)
-    names = _Names(sheet)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    for place in np.argsort(-sides.prod(axis=1), kind="stable"):
-        score = "" if kept.scores is None else f" {kept.scores[place]:.2f}"
-        crowd = " (crowd)" if kept.crowd[place] else ""
-        name = f"{printable(classes[kept.labels[place]])}{score}{crowd}"
-        names.write(name, (boxes[place, 0], boxes[place, 1]), shades[place], boxes[place, 3])
+    _name_all(sheet, kept, boxes, shades, classes)
     return np.asarray(sheet)
+
+
+def _name_all(
+    sheet: Image.Image, target: Boxes, boxes: NDArray[np.float64], shades: Sequence[Colour], classes: Sequence[str]
+) -> None:
+    """Write names and scores, those of the large objects first; in a crowd only those that fit above their box."""
+    names, sides = _Names(sheet), boxes[:, 2:] - boxes[:, :2]
+    for place in np.argsort(-sides.prod(axis=1), kind="stable").tolist():
+        name = printable(classes[target.labels[place]]) if len(classes) > 1 else ""
+        score = "" if target.scores is None else f"{target.scores[place]:.2f}"
+        crowd = "(crowd)" if target.crowd[place] else ""
+        text = " ".join(filter(None, (name, score, crowd)))
+        if text and (len(target) <= CROWDED or names.width(text) <= sides[place, 0]):
+            names.write(text, (boxes[place, 0], boxes[place, 1]), shades[place], boxes[place, 3])
 
 
 def _shade(target: Boxes, place: int, classes: int) -> Colour:
@@ -152,6 +162,10 @@ class _Names:
         self.sheet, self.pen = sheet, ImageDraw.Draw(sheet)
         self.font = font(int(np.clip(max(sheet.size) / 42, SMALLEST_TEXT, LARGEST_TEXT)))
         self.taken: list[Rectangle] = []
+
+    def width(self, text: str) -> float:
+        """Return the pixels that a text takes."""
+        return float(self.pen.textlength(text, font=self.font)) + 4
 
     def write(self, text: str, corner: tuple[float, float], shade: Colour, below: float | None = None) -> None:
         """Write above the corner of a box, or inside it, or below its lower edge at `below`; else leave it out."""

@@ -14,7 +14,7 @@ from bakeoff.data.columns import ObjectColumns
 from bakeoff.seeds import generator
 
 WIDTH, HEIGHT = 360, 270
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 24, 40
+LEFT, RIGHT, TOP, BOTTOM = 46, 20, 24, 40
 MOST = 2000  # dots
 SMALL, LARGE = 32, 96  # COCO's sizes of objects: sides of a square, in pixels of the image
 STEP = math.sqrt(2)  # from one bar to the next
