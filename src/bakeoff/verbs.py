@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from bakeoff.data import audit as audit_room
 from bakeoff.data import formats
 from bakeoff.data.audit import Audit
 from bakeoff.data.cache import Counter
-from bakeoff.data.dataset import Dataset
+from bakeoff.data.convert import as_task
+from bakeoff.data.dataset import Dataset, TaskName
 from bakeoff.data.digits import write_digits
 from bakeoff.data.duplicates import clusters, duplicates, signatures
 from bakeoff.data.sheet import audit_sheet, picture_sheet, show_sheet
@@ -25,7 +27,7 @@ from bakeoff.evaluate.score import score as score_model
 from bakeoff.execution import count_runs
 from bakeoff.files import read_json, replacing, write_json, write_text
 from bakeoff.findings import Finding
-from bakeoff.models import FAMILIES, find, resolve, trained
+from bakeoff.models import FAMILIES, TASK_NAMES, find, resolve, trained
 from bakeoff.models.catalogue import Entry, catalogue
 from bakeoff.models.layers import LayerTable, describe
 from bakeoff.models.spec import ModelSpec
@@ -239,8 +241,18 @@ def convert(
     `task` makes other labels of them first: boxes of masks, one image per box, a label map of masks; see data.convert.
     """
     dataset = read(data, settings)
-    formats.write(dataset, Path(out), format)
-    return formats.read(Path(out), format, task=dataset.task)
+    with tempfile.TemporaryDirectory() as folder:
+        changed = dataset if task is None else as_task(dataset, _task(task), Path(folder) / "images")
+        formats.write(changed, Path(out), format)
+    return formats.read(Path(out), format, task=changed.task)
+
+
+def _task(name: str) -> TaskName:
+    """Return a task's name as it is typed; UsageError for one that there is not."""
+    for task in TASK_NAMES:
+        if name == task:
+            return task
+    raise UsageError(f"unknown task {name!r}{nearest(name, TASK_NAMES)}; known are {', '.join(TASK_NAMES)}")
 
 
 def predict(
