@@ -51,7 +51,7 @@ def as_task(dataset: Dataset, task: TaskName, folder: Path, padding: float = 0.0
     way = _way(dataset.task, task)
     if way is None:
         able = [name for name in STEPS if _way(dataset.task, name)]
-        known = f"only to {', '.join(able)}" if able else "to no other task"
+        known = f"only for {' or '.join(able)}" if able else "nor for another task"
         raise UsageError(f"{dataset.source}: labels for {dataset.task} cannot become labels for {task}, {known}")
     if padding < 0:
         raise UsageError(f"padding must be 0 or more, not {padding}")

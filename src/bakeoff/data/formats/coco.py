@@ -67,7 +67,7 @@ def read(path: Path, options: Options) -> Dataset:
     named = Counter(image for part in parts.values() for image in part.images.values())
     twice = [image for image, count in named.items() if count > 1]
     if twice:
-        raise DataError(f"{root}: {plural(len(twice), 'image')} stand more than once in the files: {examples(twice)}")
+        raise DataError(f"{root}: {len(twice)} images are named more than once: {examples(twice)}")
     sizes = measured(root, list(named))
     found = Annotations(root, NAME, [], [], lookup.unnamed(named))
     for part in parts.values():
@@ -109,7 +109,7 @@ class _Part:
         where = {id: lookup.find(_text(row, "file_name", file), near, split) for id, row in self.rows.items()}
         absent = [str(self.rows[id]["file_name"]) for id, image in where.items() if image is None]
         if absent:
-            count = f"{len(absent)} of {plural(len(where), 'image')} are not there"
+            count = f"{len(absent)} of {len(where)} images are not there"
             raise DataError(f"{file}: {count}, looked for below {lookup.root}: {examples(absent)}")
         self.images = {id: image for id, image in where.items() if image is not None}
         self.unknown: defaultdict[Any, set[str]] = defaultdict(set)

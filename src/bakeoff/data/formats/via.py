@@ -85,7 +85,7 @@ def read(path: Path, options: Options) -> Dataset:
     counts = Counter(entry.image for entry in entries)
     twice = [image for image, count in counts.items() if count > 1]
     if twice:
-        raise DataError(f"{root}: {plural(len(twice), 'image')} stand more than once in the files: {examples(twice)}")
+        raise DataError(f"{root}: {len(twice)} images are named more than once: {examples(twice)}")
     sizes = measured(root, list(counts))
     attribute = _attribute(entries, root)
     shapes = [region.shape for entry in entries for region in entry.regions if region.shape is not None]
