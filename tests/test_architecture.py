@@ -19,7 +19,7 @@ RANKS = {
     **dict.fromkeys(["models", "tasks", "composite"], 2),
     **dict.fromkeys(["evaluate", "explain", "predict"], 3),
     **dict.fromkeys(["train", "export"], 4),
-    **dict.fromkeys(["store", "study"], 5),
+    **dict.fromkeys(["store", "study", "demos"], 5),
     **dict.fromkeys(["compare", "prepare", "execute", "timing", "guards"], 6),
     "execution": 7,
     **dict.fromkeys(["contest", "report", "doctor", "tables"], 8),

@@ -77,17 +77,22 @@ def _main(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The study folder.")] = Path("bakeoff-demo"),
+    task: Annotated[str, typer.Option(help="classification, semantic, detection or instance.")] = "classification",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The study folder. Default: bakeoff-demo.")] = None,
     sets: Sets = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Run a whole study on built-in handwritten digits: three small candidates, three seeds, no download."""
-    from bakeoff import verbs
+    """Run a whole study on built-in handwritten digits, or scenes of them: small candidates, three seeds, no download.
 
+    Examples:  bakeoff demo     bakeoff demo --task detection
+    """
+    from bakeoff import demos, verbs
+
+    folder = out or demos.folder(task)
     with show_progress(quiet) as progress:
-        comparison = verbs.demo(out, all_settings(sets), progress.tell)
-    _answer(comparison, out, as_json)
+        comparison = verbs.demo(folder, all_settings(sets), progress.tell, task)
+    _answer(comparison, folder, as_json)
 
 
 @app.command()

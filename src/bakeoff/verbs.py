@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bakeoff import contest
+from bakeoff import contest, demos
 from bakeoff.compare import Comparison
 from bakeoff.data import audit as audit_room
 from bakeoff.data import formats
@@ -16,7 +17,6 @@ from bakeoff.data.audit import Audit
 from bakeoff.data.cache import Counter
 from bakeoff.data.convert import as_task
 from bakeoff.data.dataset import Dataset, TaskName
-from bakeoff.data.digits import write_digits
 from bakeoff.data.duplicates import clusters, duplicates, signatures
 from bakeoff.data.sheet import audit_sheet, picture_sheet, show_sheet
 from bakeoff.data.split import Splits
@@ -44,12 +44,6 @@ from bakeoff.tasks import TASKS
 
 Settings = Mapping[str, Any]
 DEFAULT_MODELS = ("small:cnn", "small:resnet", "mobilenetv2_100@pretrained")
-DEMO: dict[str, Any] = {
-    "size": 32,
-    "seeds": 3,
-    "recipe": {"epochs": 12, "batch": 64, "augment": "digits", "stages": [{"rate": 3e-3, "warmup": 0.1}]},
-    "candidates": ["small:mlp", "small:cnn", "small:resnet"],
-}
 
 
 def run(
@@ -115,11 +109,20 @@ def known_models(study: Study) -> Study:
     return study
 
 
-def demo(out: str | Path = "bakeoff-demo", settings: Settings | None = None, tell: Tell | None = None) -> Comparison:
-    """Run a whole study on scikit-learn's handwritten digits: three small candidates, three seeds, no download."""
-    folder = Path(out)
-    data = write_digits(folder / "digits")
-    content = {**DEMO, "data": {"path": str(data.resolve())}, "candidates": list(DEMO["candidates"])}
+def demo(
+    out: str | Path | None = None,
+    settings: Settings | None = None,
+    tell: Tell | None = None,
+    task: str = "classification",
+) -> Comparison:
+    """Run a whole study on scikit-learn's handwritten digits: small candidates, three seeds, no download.
+
+    Tasks other than classification are about scenes that the digits are set into.  `out` is the study's folder
+    (default: bakeoff-demo, or bakeoff-demo-<task>).
+    """
+    chosen = _task(task)
+    folder = Path(out) if out else demos.folder(chosen)
+    content = {**copy.deepcopy(demos.STUDIES[chosen]), "data": {"path": str(demos.data(chosen, folder).resolve())}}
     study = _study(content, settings or {}, "the demo")
     write_study(study, StudyFolder(folder).study)
     return run(folder, tell=tell)
