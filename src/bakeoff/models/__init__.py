@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bakeoff.data.dataset import TaskName
 from bakeoff.errors import BakeoffError, UsageError, nearest
-from bakeoff.models import from_detectors, from_timm, from_torchvision, python_file, small
+from bakeoff.models import classics, from_detectors, from_smp, from_timm, from_torchvision, python_file, small
 from bakeoff.models.head import probe
 from bakeoff.models.spec import Card, ModelSpec, Network
 
@@ -43,7 +43,9 @@ def _family(module: ModuleType) -> Family:
 
 
 # a bare architecture is looked up in this order; python files name themselves by ".py:"
-FAMILIES: tuple[Family, ...] = tuple(map(_family, (small, from_torchvision, from_timm, from_detectors, python_file)))
+FAMILIES: tuple[Family, ...] = tuple(
+    map(_family, (small, from_torchvision, from_timm, from_smp, classics, from_detectors, python_file))
+)
 
 
 def find(arch: str, source: str | None = None, task: TaskName | None = None) -> Family:

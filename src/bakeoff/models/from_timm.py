@@ -11,7 +11,7 @@ from typing import Any, cast
 from torch import nn
 
 from bakeoff.data.dataset import TaskName
-from bakeoff.errors import BakeoffError, UsageError, WeightsMismatch
+from bakeoff.errors import UsageError
 from bakeoff.models import weights
 from bakeoff.models.groups import Groups, from_children, last_layer, with_head
 from bakeoff.models.head import Pool, attach, first_line
@@ -116,34 +116,17 @@ def _create(spec: ModelSpec, classes: int, size: int) -> nn.Module:
 
 @contextmanager
 def _fetching(config: Any, spec: ModelSpec) -> Iterator[None]:
-    """Around timm's loading: use the cache without asking the network; say soon, not after retries, that it is down."""
+    """Around timm's loading: see weights.fetching; nothing for weights that are not the published ones."""
     if spec.weights != "pretrained":
         yield
         return
-    from huggingface_hub import constants, try_to_load_from_cache
-
     name, repository = f"timm:{spec.arch}", config.hf_hub_id
     if not config.has_weights:
         raise UsageError(f'{name}: timm publishes no weights for it; give a file, or weights = "none"')
     page = f"https://huggingface.co/{repository}" if repository else str(config.url)
     files = (config.hf_hub_filename,) if config.hf_hub_filename else FILES
-    cached = repository and any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
-    before = constants.HF_HUB_OFFLINE
-    if not cached and before and repository:
-        raise weights.unavailable(name, page, "HF_HUB_OFFLINE is set and they are not in the cache")
-    if not cached:
-        weights.reach(f"{constants.ENDPOINT}/{repository}" if repository else str(config.url), name, page)
-    constants.HF_HUB_OFFLINE = bool(cached) or before
-    try:
+    with weights.fetching(name, page, repository, files):
         yield
-    except BakeoffError:
-        raise
-    except RuntimeError as error:  # torch's word for tensors that do not fit
-        raise WeightsMismatch(f"{name}: its weights do not fit {spec.options or 'this network'}: {error}") from error
-    except Exception as error:  # the hub's clients have many kinds of connection errors
-        raise weights.unavailable(name, page, first_line(error)) from error
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def _heads(model: nn.Module) -> tuple[str, ...]:

@@ -1,19 +1,17 @@
-"""Classifiers from torchvision."""
+"""Classifiers from torchvision; torchvision_semantic has its networks for label maps."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from functools import cache
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
 
 from bakeoff.data.dataset import TaskName
 from bakeoff.errors import UsageError
-from bakeoff.models import weights
+from bakeoff.models import torchvision_semantic, weights
 from bakeoff.models.groups import from_children
 from bakeoff.models.head import Pool, attach, classifier, first_line
 from bakeoff.models.spec import Card, Head, ModelSpec, Network
@@ -27,9 +25,11 @@ ENDS = ("avgpool", "flatten", "dropout", "fc", "classifier", "head", "heads")  #
 
 @cache
 def names(task: TaskName = "classification") -> tuple[str, ...]:
-    """Return torchvision's classification architectures."""
+    """Return torchvision's architectures for a task."""
     import torchvision
 
+    if task == "semantic":
+        return torchvision_semantic.names()
     if task != "classification":
         return ()
     return tuple(torchvision.models.list_models(module=torchvision.models))
@@ -42,7 +42,7 @@ def has(arch: str, task: TaskName) -> bool:
 
 def card(arch: str) -> Card:
     """Return the page and the training data of the default weights; torchvision states a licence for few of them."""
-    return _card(published(arch))
+    return torchvision_semantic.card(arch) if has(arch, "semantic") else _card(published(arch))
 
 
 def published(arch: str, which: str = "pretrained") -> Any:
@@ -57,13 +57,15 @@ def published(arch: str, which: str = "pretrained") -> Any:
     raise UsageError(f'torchvision:{arch} has no weights "{which}"; it has {", ".join(entries.__members__) or "none"}')
 
 
-def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classification") -> Network:  # noqa: ARG001
-    """Build a torchvision classifier for images of `size` pixels; auxiliary outputs are off.
+def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classification") -> Network:
+    """Build a torchvision classifier for images of `size` pixels, or a network for label maps; no auxiliary outputs.
 
     `weights` may also name an entry of torchvision's, such as "IMAGENET1K_V1".  Raises UsageError for options or sizes
     that the architecture refuses, ResourceError when the weights cannot be had, WeightsMismatch for a file that does
     not fit.
     """
+    if task == "semantic":
+        return torchvision_semantic.build(spec, classes)
     model = _create(spec, classes, size)
     head = _head(model)
     loaded = Card(pretraining="none")
@@ -102,13 +104,7 @@ def _create(spec: ModelSpec, classes: int, size: int) -> nn.Module:
 def _download(model: nn.Module, spec: ModelSpec, head: str, size: int) -> Card:
     """Load published weights through torchvision's own code, from its cache where they are."""
     entry, name = published(spec.arch, spec.weights), f"torchvision:{spec.arch}"
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(entry.url).path).name
-    if not cached.is_file():
-        weights.reach(entry.url, name, entry.url)
-    try:
-        state = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:
-        raise weights.unavailable(name, entry.url, first_line(error)) from error
+    state = weights.published_state(entry, name)
     note = weights.fit(model, state, (head, *AUXILIARY), name, lambda found: _adapted(model, found, size))
     page = _card(entry)
     return Card(page.licence, page.pretraining, page.url, note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,8 @@ from torch.nn import functional as F
 
 from bakeoff.data.dataset import TaskName
 from bakeoff.errors import UsageError, nearest
-from bakeoff.models import weights
+from bakeoff.models import small_dense, weights
+from bakeoff.models.encoder_decoder import EncoderDecoder, refuse_head
 from bakeoff.models.groups import from_children
 from bakeoff.models.head import Pool, attach
 from bakeoff.models.spec import Card, ModelSpec, Network
@@ -23,6 +25,8 @@ FINAL = 8  # the cnn halves its map until the side is at most this
 
 def names(task: TaskName = "classification") -> tuple[str, ...]:
     """Return the names of the small networks."""
+    if task == "semantic":
+        return tuple(sorted(small_dense.NETWORKS))
     return tuple(sorted(TRUNKS)) if task == "classification" else ()
 
 
@@ -36,19 +40,31 @@ def card(arch: str) -> Card:  # noqa: ARG001
     return Card()
 
 
-def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classification") -> Network:  # noqa: ARG001
+def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classification") -> Network:
     """Build a small network for images of `size` pixels; mean and std are 0.5.
 
     Raises UsageError for an unknown option or for pretrained weights, WeightsMismatch for a file that does not fit.
     """
     if spec.weights == "pretrained":
         raise UsageError(f'small:{spec.arch} has no published weights; use weights = "none" or a file')
+    if task == "semantic":
+        return _dense(spec, classes, size)
     pool = Pool("avg" if spec.head.pool == "default" else spec.head.pool)
     body = attach(_trunk(spec, size), pool, spec.head, classes, size)
     loaded = Card(pretraining="none")
     if spec.weights != "none":
         loaded = weights.load_file(body, spec.weights, ("head",))
     return Network(body, from_children(body, ("head",)), card=loaded)
+
+
+def _dense(spec: ModelSpec, classes: int, size: int) -> Network:
+    """Build a small network for label maps."""
+    refuse_head(spec)
+    body: EncoderDecoder = _called(small_dense.NETWORKS[spec.arch], spec, size=size, classes=classes)
+    loaded = Card(pretraining="none")
+    if spec.weights != "none":
+        loaded = weights.load_file(body, spec.weights, ("segmentation_head",))
+    return Network(body, body.groups(), card=loaded)
 
 
 def mlp(size: int, hidden: int = 512) -> nn.Module:
@@ -157,9 +173,17 @@ class Block(nn.Module):
 
 
 def _trunk(spec: ModelSpec, size: int) -> nn.Module:
-    """Call the network's function with the spec's options, after checking their names."""
-    function = TRUNKS[spec.arch]
-    known = [name for name in inspect.signature(function).parameters if name != "size"]
+    """Call the network's function with the spec's options, after checking them."""
+    heads = spec.options.get("width", 32) if spec.arch == "vit" else 32
+    if isinstance(heads, int) and heads > 32 and heads % 32:
+        raise UsageError(f"small:vit: option width = {heads} is no multiple of 32 (heads have 32 channels)")
+    trunk: nn.Module = _called(TRUNKS[spec.arch], spec, size=size)
+    return trunk
+
+
+def _called(function: Callable[..., Any], spec: ModelSpec, **given: int) -> Any:
+    """Call a function with the spec's options, after checking their names and that they are positive numbers."""
+    known = [name for name in inspect.signature(function).parameters if name not in given]
     for name, value in spec.options.items():
         if name not in known:
             raise UsageError(
@@ -167,10 +191,7 @@ def _trunk(spec: ModelSpec, size: int) -> nn.Module:
             )
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UsageError(f"small:{spec.arch}: option {name} = {value!r} is no positive whole number")
-    heads = spec.options.get("width", 32) if spec.arch == "vit" else 32
-    if isinstance(heads, int) and heads > 32 and heads % 32:
-        raise UsageError(f"small:vit: option width = {heads} is no multiple of 32 (heads have 32 channels)")
-    return function(size=size, **spec.options)
+    return function(**given, **spec.options)
 
 
 def _conv(channels: int, width: int, stride: int = 1, active: bool = True) -> nn.Sequential:

@@ -7,14 +7,18 @@ import pickle
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
 
-from bakeoff.errors import DataError, ResourceError, WeightsMismatch, nearest
+from bakeoff.errors import BakeoffError, DataError, ResourceError, WeightsMismatch, nearest
 from bakeoff.models.groups import within
+from bakeoff.models.head import first_line
 from bakeoff.models.spec import Card
 
 State = dict[str, Tensor]
@@ -26,16 +30,18 @@ HEADS = ("fc", "head", "heads", "classifier", "head_dist", "last_linear")  # usu
 OPTIONAL = "num_batches_tracked"  # a counter that old files lack and that no result depends on
 
 
-def load_file(body: nn.Module, path: str | Path, head: Sequence[str], adapt: Adapt | None = None) -> Card:
+def load_file(
+    body: nn.Module, path: str | Path, head: Sequence[str], adapt: Adapt | None = None, rename: Adapt | None = None
+) -> Card:
     """Load a weights file into `body`; the modules named by `head` are skipped where the file's head does not fit.
 
-    Keys are matched by name, less a usual prefix ("module.", "model.", "backbone.", ...).  Returns a card that names
-    the file, its hash and what was loaded.  Raises DataError for a file that cannot be read, WeightsMismatch when a
-    tensor outside the head is missing, has another shape, or is unknown to the network.
+    Keys are matched by name, less a usual prefix ("module.", "model.", "backbone.", ...), once `rename` has been over
+    them.  Returns a card that names the file, its hash and what was loaded.  Raises DataError for a file that cannot
+    be read, WeightsMismatch when a tensor outside the head is missing, has another shape, or is unknown to the network.
     """
     path = Path(path)
     state, metadata = read(path)
-    note = fit(body, state, head, str(path), adapt)
+    note = fit(body, state if rename is None else rename(state), head, str(path), adapt)
     licence = metadata.get("license") or metadata.get("licence")
     return Card(licence, f"{path.name} (sha256 {file_hash(path)})", metadata.get("url"), note)
 
@@ -64,8 +70,10 @@ def fit(body: nn.Module, state: State, head: Sequence[str], source: str, adapt: 
     taken = {name: value for name, value in state.items() if name in own and (takes_head or not within(name, head))}
     body.load_state_dict(taken, strict=False)
     left = len(state) - len(taken) + outside
-    fate = "the head too" if takes_head else "the head starts at random"
-    return f"{len(taken)} tensors loaded, {fate}" + (f"; {left} tensors of the file left out" if left else "")
+    fate = ", the head too" if takes_head else ", the head starts at random"
+    return f"{len(taken)} tensors loaded{fate if head else ''}" + (
+        f"; {left} tensors of the file left out" if left else ""
+    )
 
 
 def strip(state: State, own: State) -> tuple[State, int]:
@@ -136,6 +144,64 @@ def unavailable(model: str, page: str, reason: object) -> ResourceError:
         f"{model}: the pretrained weights cannot be fetched ({reason}). Download them from {page} where there is a "
         'connection and give the file, weights = "path/to/file"; or start at random with weights = "none"'
     )
+
+
+@contextmanager
+def fetching(
+    model: str, page: str, repository: str | None, files: Sequence[str], revision: str | None = None
+) -> Iterator[None]:
+    """Around a library's own loading: use the cache without asking the network, or say soon that it is down.
+
+    `files` are the names that the weights may have in the hub's `repository`; without one they come from `page`.
+    Raises ResourceError when they cannot be had, WeightsMismatch when torch finds that they do not fit.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    found = (try_to_load_from_cache(repository, file, revision=revision) for file in files) if repository else ()
+    cached, before = any(isinstance(path, str) for path in found), constants.HF_HUB_OFFLINE
+    if not cached and before and repository:
+        raise unavailable(model, page, "HF_HUB_OFFLINE is set and they are not in the cache")
+    if not cached:
+        reach(f"{constants.ENDPOINT}/{repository}" if repository else page, model, page)
+    constants.HF_HUB_OFFLINE = cached or before
+    try:
+        yield
+    except BakeoffError:
+        raise
+    except RuntimeError as error:  # torch's word for tensors that do not fit
+        raise WeightsMismatch(f"{model}: its weights do not fit this network and its options: {error}") from error
+    except Exception as error:  # the hub's clients have many kinds of connection errors
+        raise unavailable(model, page, first_line(error)) from error
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def published_state(entry: Any, model: str) -> State:
+    """Return the tensors of one of torchvision's weights entries, from its cache where they are.
+
+    Raises ResourceError when they cannot be had.
+    """
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(entry.url).path).name
+    if not cached.is_file():
+        reach(entry.url, model, entry.url)
+    try:
+        state: State = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise unavailable(model, entry.url, first_line(error)) from error
+    return state
+
+
+def in_order(state: State, names: Sequence[str], own: State) -> State | None:
+    """Rename a file's tensors to a network's, the first to the first, when `names` and all shapes agree; else None.
+
+    `names` is the order of the file's tensors in the network that they come from: a file need not keep it.  The file
+    may go on after the last tensor of `own`, with the head of what it was made for.
+    """
+    if set(state) != set(names) or len(names) < len(own):
+        return None
+    pairs = list(zip(names, own, strict=False))
+    fits = all(state[theirs].shape == own[ours].shape for theirs, ours in pairs)
+    return {ours: state[theirs] for theirs, ours in pairs} if fits else None
 
 
 def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
