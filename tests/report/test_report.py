@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from sklearn.metrics import precision_score, recall_score
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fabricate import Plan, comparison, make_study
+from page import Page
 
 from bakeoff.compare import Comparison, Control, Estimate
 from bakeoff.errors import DataError
@@ -31,44 +31,8 @@ from bakeoff.report.sections import turned
 from bakeoff.store import StudyFolder
 from bakeoff.tasks.task import Outcomes
 
-VOID = {"meta", "img", "br", "input", "link"}
 HOSTILE = ('<b>bold</b> & "quote"', "$x_1$ \u202egnp.exe\x00", "{{ 7*7 }} ' onload=alert(1) x='" + "n" * 80)
 CLASSES = tuple(sorted([f"class {i:02d} <i>$a_{i}</i>" for i in range(38)] + ["\u202eevil", "عربي"]))
-
-
-class Page(HTMLParser):
-    """A page taken apart; raises AssertionError where tags do not nest."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self.source = file.read_text("utf-8")
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(self.source)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(attrs) == len(dict(attrs)), f"an attribute of {tag} is given twice"
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("script", "style"):
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        """All that a reader sees, with single spaces."""
-        return " ".join("".join(self.words).split())
-
-    def values(self, attribute: str) -> list[str]:
-        """Return all values of an attribute."""
-        return [attrs[attribute] or "" for _, attrs in self.tags if attribute in attrs]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from bakeoff.data.masks import to_pixels, to_runs
 from bakeoff.data.targets import IGNORE, Boxes, Label, LabelMap, Target, target_from_json, target_json
 
 LEAST_SCORE = 0.05  # objects below it are not kept: nobody would be shown them
+DIGITS = 5  # of scores: who compares one with a threshold rounds that too
 
 
 def prediction_json(target: Target) -> Any:
@@ -29,7 +30,7 @@ def prediction_json(target: Target) -> Any:
     if not isinstance(target, Boxes):
         raise TypeError(f"{type(target).__name__} is not a prediction")
     scores = target.scores
-    kept = target if scores is None else replace(target, scores=scores.round(5)).take(scores >= LEAST_SCORE)
+    kept = target if scores is None else replace(target, scores=scores.round(DIGITS)).take(scores >= LEAST_SCORE)
     return target_json(replace(kept, xyxy=kept.xyxy.round(2), areas=kept.areas.round(2)))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from bakeoff.report.svg import HEIGHT, WIDTH, Scale, across, chart, path, tag, tick_text, upward
+from bakeoff.report.svg import BOTTOM, HEIGHT, TOP, WIDTH, Scale, across, chart, path, tag, tick_text, upward
 
 Point = tuple[float, float]
 
@@ -159,6 +159,17 @@ def reliability(bins: Sequence[tuple[float, float, float, float]], colour: str, 
         content.append(tag("path", d=path(points), class_=f"line thick {colour}"))
     content += [tag("circle", cx=a, cy=b, r=3.0, class_=f"dot {colour}") for a, b in points]
     return chart(x, y, ("confidence, %", "correct, %"), content, label)
+
+
+def precision_recall(lines: Sequence[Line], label: str, size: tuple[float, float] = (WIDTH, HEIGHT)) -> Markup:
+    """Draw precision by recall, both in percent from 0 to 100."""
+    start, end = _ends(size[0])
+    x, y = Scale(0, 100, start, end), Scale(0, 100, size[1] - BOTTOM, TOP)
+    content = [
+        tag("path", d=path([(x(a), y(b)) for a, b in line.points]), class_=f"line {line.style} {line.colour}")
+        for line in lines
+    ]
+    return chart(x, y, ("recall, %", "precision, %"), content, label)
 
 
 @dataclass(frozen=True)

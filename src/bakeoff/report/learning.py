@@ -10,7 +10,7 @@ from bakeoff.findings import plural
 from bakeoff.report.charts import Axes, Figure, Line, Point, curves
 from bakeoff.report.material import Candidate, Material
 from bakeoff.report.sections import Section, key
-from bakeoff.report.wording import known, number, scaled
+from bakeoff.report.wording import known, lowered, number, scaled
 from bakeoff.store import Run
 
 CROWD = 5  # candidates: above, single runs are only drawn in each candidate's own charts
@@ -85,7 +85,7 @@ def _titles(material: Material) -> tuple[str, str]:
     """Return the titles of the two vertical axes."""
     metric = material.metric
     unit = ", %" if metric.percent else ""
-    return "loss (training solid, validation dashed)", f"validation {metric.title.lower()}{unit}"
+    return "loss (training solid, validation dashed)", f"validation {lowered(metric.title)}{unit}"
 
 
 def _together(material: Material, courses: Sequence[Course]) -> list[Figure]:

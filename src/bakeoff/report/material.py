@@ -91,9 +91,14 @@ class Material:
 
         Raises DataError when the outcomes of a finished run are missing or damaged.
         """
+        for _, outcomes in self.tested(candidate):
+            yield outcomes
+
+    def tested(self, candidate: Candidate) -> Iterator[tuple[Run, Outcomes]]:
+        """Yield the candidate's finished runs with their test outcomes.  Raises DataError as outcomes() does."""
         for run in candidate.counted:
             if run.state == "done":
-                yield self.folder.run(run.id).outcomes()
+                yield run, self.folder.run(run.id).outcomes()
 
     @cached_property
     def flags(self) -> dict[str, list[str]]:
@@ -107,13 +112,13 @@ class Material:
     @cached_property
     def pixels(self) -> NDArray[np.uint8] | None:
         """The pixel cache (n, S, S, 3), row i is record i; None where there is none that fits the data."""
-        maps = map(self._map, sorted(self.folder.cache.glob("pixels-*.npy")))
+        maps = map(self.mapped, sorted(self.folder.cache.glob("pixels-*.npy")))
         fitting = [pixels for pixels in maps if pixels is not None]
         large = [pixels for pixels in fitting if pixels.shape[1] >= THUMBNAIL]
         return min(large, key=_side) if large else max(fitting, key=_side, default=None)
 
-    def _map(self, file: Path) -> NDArray[np.uint8] | None:
-        """Map one cache file, unless it is damaged or was made from other data."""
+    def mapped(self, file: Path) -> NDArray[np.uint8] | None:
+        """Map one cache file, unless it is absent, damaged or was made from other data."""
         stamp = read_part(file.with_suffix(".json"))
         if stamp and stamp.get("fingerprint") != self.data.get("fingerprint"):
             return None

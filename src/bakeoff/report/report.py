@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from bakeoff.files import write_text
 from bakeoff.findings import plural
-from bakeoff.report import classification, wording
+from bakeoff.report import classification, objects, semantic, wording
 from bakeoff.report.cost import cost
 from bakeoff.report.learning import learning
 from bakeoff.report.material import Material, read_comparison, read_material
@@ -26,19 +26,26 @@ from bakeoff.tasks.task import Metric
 
 @dataclass(frozen=True)
 class TaskPart:
-    """What a task adds to the page: the metrics it knows by name, and sections of its own."""
+    """What a task adds to the page: the metrics it knows by name, sections, and style sheets and scripts for them."""
 
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     sections: Callable[[Material], list[Section]] = lambda _: []
+    styles: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
 
 
 FILTERS: tuple[Callable[..., object], ...] = (
     *(wording.interval, wording.number, wording.share, wording.chance, wording.probability, wording.count),
     *(wording.duration, wording.milliseconds, wording.plain, plural, wording.scaled, wording.known),
+    wording.lowered,
 )
 
+PLATES = (("objects.css",), ("plates.js",))
 TASK_PARTS: Mapping[str, TaskPart] = {
     "classification": TaskPart(classification.METRICS, classification.sections),
+    "semantic": TaskPart(semantic.METRICS, semantic.sections, *PLATES),
+    "detection": TaskPart(objects.BOXES, objects.sections, *PLATES),
+    "instance": TaskPart(objects.MASKS, objects.sections, *PLATES),
 }
 
 
@@ -58,7 +65,8 @@ def render(folder: StudyFolder) -> str:
     material = read_material(folder, comparison, part.metrics)
     before = [make(material) for make in (verdict, candidates, differences, cost, learning)]
     after = [make(material) for make in (checks, making)]
-    style, script = _asset("style.css"), _asset("script.js")
+    style = "".join(map(_asset, ("style.css", *part.styles)))
+    script = "".join(map(_asset, ("script.js", *part.scripts)))
     return (
         _environment()
         .get_template("report.html.j2")
