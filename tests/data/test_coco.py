@@ -20,7 +20,7 @@ from bakeoff.errors import DataError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from annotated import HEIGHT, WIDTH, picture
+from annotated import CLASSES, HEIGHT, WIDTH, made, picture
 
 SIZE = (WIDTH, HEIGHT)
 POLYGON = [1, 1, 5, 1, 5, 5]
@@ -208,3 +208,22 @@ def test_stated_sizes_are_compared(tmp_path: Path, width: int, height: int, code
     assert dataset.lineage == ("1 images that no annotation names were left out: b.png",)
     again = type(dataset).from_json(json.loads(json.dumps(dataset.to_json())))
     assert (again, again.remarks) == (dataset, dataset.remarks)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # of the official library with numpy 2
+def test_the_official_library_reads_what_is_written(tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    source = made(tmp_path / "source", "instance", crowd=True)
+    formats.write(source, tmp_path / "out", "coco")
+    official = COCO(str(tmp_path / "out" / "annotations" / "instances.json"))
+    found = {record.image: record.target for record in formats.read(tmp_path / "out").records}
+    assert len(official.imgs) == len(found)
+    for image in official.loadImgs(official.getImgIds()):
+        target = found[image["file_name"]]
+        assert isinstance(target, Instances)
+        rows = official.loadAnns(official.getAnnIds(imgIds=image["id"], iscrowd=None))
+        assert [row["iscrowd"] for row in rows] == target.crowd.tolist()
+        assert [official.cats[row["category_id"]]["name"] for row in rows] == [CLASSES[i] for i in target.labels]
+        for row, mask in zip(rows, target.masks, strict=True):
+            assert np.array_equal(official.annToMask(row), to_pixels(mask, target.size))

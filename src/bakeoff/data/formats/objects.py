@@ -163,5 +163,5 @@ def _item(path: Path, place: _Place, file: str, name: str, size: Size | None) ->
     found = (values.shape[1], values.shape[0])
     if size is not None and found != size:
         raise DataError(f"{path / file}: its size is {found}, that of {place.image} {size}")
-    runs = to_runs(values.astype(np.int64) * 2 > int(values.max()), found)
+    runs = to_runs(values > int(values.max()) // 2, found)
     return Item(name, bounds(runs, found), runs)
