@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -39,6 +40,15 @@ def printable(text: str) -> str:
     'cat\\u202egnp.exe'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def lowered(title: str) -> str:
+    """Write a title inside a sentence: words in lower case, abbreviations as they are.
+
+    >>> lowered("Mean IoU"), lowered("mAP"), lowered("Balanced accuracy"), lowered("Macro F1")
+    ('mean IoU', 'mAP', 'balanced accuracy', 'macro F1')
+    """
+    return re.sub(r"\b[A-Z][a-z]+\b", lambda word: word[0].lower(), title)
 
 
 def plural(amount: int, noun: str) -> str:

@@ -9,12 +9,18 @@ from typing import Any
 from bakeoff.compare import Comparison, Estimate
 from bakeoff.evaluate.classes import per_class
 from bakeoff.evaluate.score import Interval, Score
-from bakeoff.findings import plural, printable
+from bakeoff.findings import lowered, plural, printable
 from bakeoff.models.catalogue import Entry
 from bakeoff.models.layers import LayerTable
-from bakeoff.tasks import TASKS
+from bakeoff.tasks import TASKS, classification, detection, instance, semantic
 from bakeoff.tasks.task import Metric
 
+METRICS: Mapping[str, Mapping[str, Metric]] = {  # all there are, whatever the number of classes
+    "classification": classification.METRICS,
+    "semantic": semantic.METRICS,
+    "detection": detection.METRICS,
+    "instance": instance.METRICS,
+}
 SHORT = {"iou": "IoU", "dice": "Dice", "boundary_iou": "boundary IoU", "ap": "AP", "ap50": "AP at .50", "ar": "AR"}
 
 
@@ -104,12 +110,12 @@ def _class_cell(value: object) -> str:
 
 def comparison_text(comparison: Comparison) -> str:
     """Show the verdict, the candidates and what there is to say about them."""
-    metric = TASKS[comparison.task](()).table[comparison.metric]
+    metric = METRICS[comparison.task][comparison.metric]
     rows = []
     for row in comparison.rows:
         value = cells(metric, row.metrics.get(comparison.metric, Estimate(None)))
         rows.append([row.candidate, *value, str(row.runs), *_costs(row.facts)])
-    header = ["candidate", metric.title.lower(), "95 % interval", "runs", "parameters", "training", "per image"]
+    header = ["candidate", lowered(metric.title), "95 % interval", "runs", "parameters", "training", "per image"]
     body = columns(header, rows, right=[1, 3, 4, 5, 6])
     failures = [f"{row.candidate}: {failure}" for row in comparison.rows for failure in row.failures]
     warnings = [f"{f.severity}: {f.sentence}" for f in comparison.findings if f.severity != "info"]

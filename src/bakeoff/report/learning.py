@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bakeoff.findings import plural
+from bakeoff.findings import lowered, plural
 from bakeoff.report.charts import Axes, Figure, Line, Point, curves
 from bakeoff.report.material import Candidate, Material
 from bakeoff.report.sections import Section, key
-from bakeoff.report.wording import known, lowered, number, scaled
+from bakeoff.report.wording import known, number, scaled
 from bakeoff.store import Run
 
 CROWD = 5  # candidates: above, single runs are only drawn in each candidate's own charts

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bakeoff.files import write_text
-from bakeoff.findings import plural
+from bakeoff.findings import lowered, plural
 from bakeoff.report import classification, objects, semantic, wording
 from bakeoff.report.cost import cost
 from bakeoff.report.learning import learning
@@ -37,7 +37,7 @@ class TaskPart:
 FILTERS: tuple[Callable[..., object], ...] = (
     *(wording.interval, wording.number, wording.share, wording.chance, wording.probability, wording.count),
     *(wording.duration, wording.milliseconds, wording.plain, plural, wording.scaled, wording.known),
-    wording.lowered,
+    lowered,
 )
 
 PLATES = (("objects.css",), ("plates.js",))

@@ -93,15 +93,6 @@ def interval(estimate: Estimate | None, metric: Metric, signed: bool = False) ->
     )
 
 
-def lowered(title: str) -> str:
-    """Write a title inside a sentence: words in lower case, abbreviations as they are.
-
-    >>> lowered("Mean IoU"), lowered("mAP"), lowered("Balanced accuracy"), lowered("Macro F1")
-    ('mean IoU', 'mAP', 'balanced accuracy', 'macro F1')
-    """
-    return re.sub(r"\b[A-Z][a-z]+\b", lambda word: word[0].lower(), title)
-
-
 def unit(metric: Metric) -> str:
     """Return the unit of differences of a metric."""
     return "points" if metric.percent else "units"
