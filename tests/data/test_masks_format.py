@@ -373,6 +373,41 @@ def test_values_without_a_meaning(
         formats.read(one(tmp_path, pixels, suffix, table), ignore=ignore)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.csv", "image,label\nimages/a.png,cat\n"),  # of images
+        ("config.yaml", "epochs: 3\nseed: 0\n"),  # of a training
+        ("classes.txt", "\n"),  # empty
+    ],
+    ids=["images", "training", "empty"],
+)
+def test_other_files_are_no_tables(tmp_path: Path, name: str, text: str) -> None:
+    assert formats.read(one(tmp_path, THREE, table=(name, text))).classes == ("0", "1", "2")
+    with pytest.raises(DataError, match="lists no classes"):
+        formats.read(tmp_path, classes=name)
+
+
+def test_tables_of_other_masks_are_found_out(tmp_path: Path) -> None:
+    folder = one(tmp_path, TWO * 255, table=("classes.txt", "sky\nroad\ncar\n"))
+    with pytest.raises(DataError, match="two values 0 and 255, but the table names 3 classes"):
+        formats.read(folder)
+    (folder / "labels.txt").write_text("dark\nbright\n")
+    with pytest.raises(DataError, match=r"classes\.txt, labels\.txt are different tables of classes"):
+        formats.read(folder)
+    assert formats.read(folder, classes="labels.txt").classes == ("bright", "dark")
+    with pytest.raises(UsageError, match=r"no such table of classes \(did you mean labels\.txt\?\)"):
+        formats.read(folder, classes="label.txt")
+
+
+def test_a_second_class_that_never_occurs_survives(tmp_path: Path) -> None:
+    folder = one(tmp_path / "data", palette(TWO * 255), table=("c.csv", "value,name\n0,a\n1,b\n"))
+    dataset = formats.read(folder, classes="c.csv")
+    assert named(dataset)[0] == ["a", "a", "-", "-"]
+    formats.write(dataset, tmp_path / "out", "masks")
+    assert facts(formats.read(tmp_path / "out")) == facts(dataset)
+
+
 def test_every_value_without_a_class_may_be_ignored(tmp_path: Path) -> None:
     dataset = formats.read(one(tmp_path, THREE, table=("classes.txt", "sky\nroad\n")), ignore=("*",))
     assert named(dataset)[0] == ["sky", "road", "-", "-"]

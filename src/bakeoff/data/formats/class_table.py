@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,13 +20,15 @@ from bakeoff.errors import DataError, UsageError, nearest
 
 NAMES = re.compile(
     r"(class(es)?|class_?(dict|names)|categories|labels?|label_?(names|map|colors|colours)|id2label|names)"
-    r"\.(txt|csv|json|ya?ml)|(data|dataset|config)\.ya?ml",
+    r"\.(txt|csv|json|ya?ml)",
     re.IGNORECASE,
-)  # of files that are looked for; `data.yaml` and its like count when they list classes
+)  # of files that are looked for
+GENERAL = re.compile(r"(data|dataset|config)\.ya?ml", re.IGNORECASE)  # and these, when they list classes
 MAX_BYTES = 4 << 20
 VALUE = ("value", "id", "index", "class_id", "label_id", "pixel", "pixel_value", "code")
 NAME = ("name", "class", "class_name", "label", "category")
 CHANNELS = (("r", "red"), ("g", "green"), ("b", "blue"))
+OF_IMAGES = ("path", "image", "image_path", "image_id", "file", "file_name", "filename")  # of a table of images
 COLOUR = ("color", "colour", "rgb", "color_hex_code", "hex")
 LISTS = ("names", "classes", "categories", "labels", "id2label")  # keys under which JSON and YAML keep the table
 CVAT = re.compile(r"(?P<name>[^:#]+):(?P<colour>\d+,\d+,\d+):.*")  # labelmap.txt
@@ -70,13 +73,18 @@ def find_table(folders: Iterable[Path], given: str | None) -> ClassTable | None:
         beside = [name for folder in folders for name in names_in(folder)]
         raise UsageError(f"{given}: no such table of classes{nearest(given, beside)}")
     for folder in folders:
-        tables = [table for name in names_in(folder) if NAMES.fullmatch(name) if (table := _maybe(folder / name))]
+        tables = [table for name in names_in(folder) if _fits(name) if (table := _maybe(folder / name))]
         if len({table.entries for table in tables}) > 1:
             names = examples(table.file.name for table in tables)
             raise DataError(f"{folder}: {names} are different tables of classes: say which one with --classes")
         if tables:
             return tables[0]
     return None
+
+
+def _fits(name: str) -> bool:
+    """Say whether a file may be a table of classes by its name."""
+    return bool(NAMES.fullmatch(name) or GENERAL.fullmatch(name))
 
 
 def read_table(file: Path) -> ClassTable:
@@ -100,9 +108,10 @@ def _maybe(file: Path) -> ClassTable | None:
         if file.suffix.lower() == ".txt":
             rows = list(_from_lines(text))
         elif file.suffix.lower() == ".csv":
-            rows = list(_from_cells(list(csv.reader(text.splitlines()))))
+            rows = list(_from_cells(list(csv.reader(io.StringIO(text, newline="")))))
         else:
-            rows = list(_from_content(_parsed(file, text)))
+            content = _parsed(file, text)
+            rows = list(_from_content(content)) if _lists_classes(file, content) else []
     except (ValueError, TypeError, csv.Error, yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{file}: not a table of classes: {error}") from None
     return _table(file, rows) if rows else None
@@ -162,6 +171,8 @@ def _from_cells(cells: list[list[str]]) -> Iterator[Row]:
     if not rows:
         return
     header = [cell.casefold() for cell in rows[0]]
+    if set(header) & set(OF_IMAGES):
+        return
     name = next((header.index(key) for key in NAME if key in header), None)
     if name is not None:
         yield from (_row(dict(zip(header, row, strict=False)), row[name]) for row in rows[1:])
@@ -187,6 +198,13 @@ def _parsed(file: Path, text: str) -> Any:
     if file.suffix.lower() == ".json":
         return json.loads(text, object_pairs_hook=_unique)
     return yaml.load(text, yaml.BaseLoader)  # builds text, lists and dictionaries only
+
+
+def _lists_classes(file: Path, content: Any) -> bool:
+    """Say whether a file of a general name (data.yaml, config.yaml), which may hold anything, lists classes."""
+    if not GENERAL.fullmatch(file.name):
+        return True
+    return isinstance(content, dict) and any(isinstance(content.get(key), dict | list) for key in LISTS)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

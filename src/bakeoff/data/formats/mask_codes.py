@@ -102,7 +102,7 @@ def codes_of(sample: Sample, table: ClassTable | None, ignore: Sequence[str], se
     """
     names = [entry.name for entry in sorted(table.entries, key=lambda entry: entry.value)] if table else []
     named = table is not None
-    if not ignore and _is_binary(sample) and (not named or (len(names) == 2 and _counted_off(table))):
+    if not ignore and _is_binary(sample) and (not named or (len(names) == 2 and _are_dark_and_bright(sample, table))):
         dark, bright = names or (BACKGROUND, FOREGROUND)
         return _binary(sample, dark, bright, several)
     if several:
@@ -201,9 +201,11 @@ def _extremes(sample: Sample) -> float:
     return far / sum(sample.pixels.values())
 
 
-def _counted_off(table: ClassTable | None) -> bool:
-    """Say whether a table names no values of its own: any two names are those of dark and bright."""
-    return table is not None and {entry.value for entry in table.entries} == {0, 1}
+def _are_dark_and_bright(sample: Sample, table: ClassTable | None) -> bool:
+    """Say whether a table's two names are those of dark and bright: in a palette 255 is no stated 1, but ignored."""
+    if table is None or {entry.value for entry in table.entries} != {0, 1}:
+        return False
+    return not (sample.palette and table.stated and IGNORE in sample.pixels)
 
 
 def _binary(sample: Sample, dark: str, bright: str, several: bool) -> Codes:
@@ -248,6 +250,9 @@ def _from_table(sample: Sample, table: ClassTable) -> tuple[dict[int, str | None
         return {entry.colour: entry.name for entry in table.entries if entry.colour is not None}, notes
     meaning: dict[int, str | None] = {entry.value: entry.name for entry in table.entries}
     if IGNORE not in meaning:
+        if sample.pixels.keys() == {0, IGNORE} and not sample.palette:
+            what = f"the masks have the two values 0 and 255, but the table names {len(meaning)} classes"
+            raise DataError(f"{table.file}: {what}: name the table of these masks with --classes")
         meaning[IGNORE] = None
         notes += ["255 in the masks is ignored, by custom"] if IGNORE in sample.pixels else []
     return meaning, notes
