@@ -89,7 +89,8 @@ def test_crops_stay_inside_the_image(tmp_path: Path) -> None:
 
 
 def test_small_objects_are_painted_over_large_ones(tmp_path: Path) -> None:
-    picture(tmp_path / "data" / "a.png")
+    picture(tmp_path / "de" / "ep" / "a.png")
+    (tmp_path / "data").symlink_to(tmp_path / "de" / "ep")  # a link: "data/.." is not where it lies
     frames = np.zeros((3, HEIGHT, WIDTH), np.uint8)
     frames[0, 4:8, 4:8] = frames[1, 2:12, 2:12] = frames[2, 6:20, 6:30] = 1
     areas = frames.sum((1, 2)).astype(np.float64)

@@ -104,8 +104,9 @@ def _label_maps(dataset: Dataset, folder: Path) -> Dataset:
         for record in dataset.records:
             name = PurePosixPath(chosen[record.id]).with_suffix(".png")
             palette(_painted(_objects(record), index, ground)).save(root / name)
-            file = PurePosixPath(Path(os.path.relpath(folder / name, dataset.source)).as_posix())
-            records.append(replace(record, target=MaskFiles(((str(file), coding),), ground)))
+            # real paths: the system leaves a link to a folder by its target's parent, not by its own
+            file = Path(os.path.relpath(os.path.realpath(folder / name), os.path.realpath(dataset.source)))
+            records.append(replace(record, target=MaskFiles(((file.as_posix(), coding),), ground)))
     return _changed(dataset, "semantic", classes, records, "label maps painted from instance masks, the largest first")
 
 
@@ -177,7 +178,7 @@ def _crops(dataset: Dataset, folder: Path, padding: float) -> Dataset:
             for crop in crops:
                 assert image is not None
                 name = f"{PurePosixPath(chosen[record.id]).stem}-{crop.number:04d}.png"
-                Image.fromarray(image[crop.top : crop.bottom, crop.left : crop.right]).save(root / name)
+                Image.fromarray(image[crop.top : crop.bottom, crop.left : crop.right]).save(root / name, compress_level=1)
                 size = (crop.right - crop.left, crop.bottom - crop.top)
                 row = Record(name, name, UNLABELLED, record.group or record.id, record.split, size=size)
                 rows.append((row, crop.name))
