@@ -215,12 +215,13 @@ def score(
     label_from: LabelFrom = None,
     group_from: GroupFrom = None,
     task: Task = None,
+    sets: Sets = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate a trained model on other labelled images: every metric with its 95 % interval."""
     from bakeoff import tables, verbs
 
-    found = verbs.score(model, data, part, all_settings(None, data_settings(format, label_from, group_from, task=task)))
+    found = verbs.score(model, data, part, all_settings(sets, data_settings(format, label_from, group_from, task=task)))
     print_json(found.to_json()) if as_json else typer.echo(tables.score_text(found))
 
 
