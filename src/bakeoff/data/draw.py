@@ -56,6 +56,11 @@ def loaded(dataset: Dataset, record: Record) -> Target:
     return record.target
 
 
+def is_clear(name: str) -> bool:
+    """Say whether a class of a label map is left unpainted, because it means that nothing is there."""
+    return name.lower() in CLEAR_NAMES
+
+
 def colour_of(index: int) -> Colour:
     """Return the colour of a class: Pascal VOC's, without its black, and lighter so that it shows on dark images."""
     red, green, blue = (int(value) for value in _palette()[index])
@@ -77,7 +82,7 @@ def _veiled_map(image: Pixels, target: LabelMap, classes: Sequence[str]) -> Pixe
     """Lay the colours of a label map over the image; classes that mean nothing stay clear, IGNORE is grey."""
     size = (image.shape[1], image.shape[0])
     pixels = np.asarray(cv2.resize(target.pixels, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
-    painted = ~np.isin(pixels, [i for i, name in enumerate(classes) if name.lower() in CLEAR_NAMES])
+    painted = ~np.isin(pixels, [index for index, name in enumerate(classes) if is_clear(name)])
     return _veil(image, painted, _palette()[pixels])
 
 

@@ -63,7 +63,8 @@ def _shape_plot(relative: Values) -> Plot:
     if len(shown) > MOST:
         shown = shown[np.sort(generator(0, "plot", len(shown)).permutation(len(shown))[:MOST])]
     x, y = _Axis(low, 1, LEFT, WIDTH - RIGHT), _Axis(low, 1, HEIGHT - BOTTOM, TOP)
-    ticks = [10.0**power for power in range(round(math.log10(low)), 1)]
+    powers = range(round(math.log10(low)), 0)
+    ticks = [*(f * 10.0**power for power in powers for f in ((1, 2, 5) if len(powers) < 3 else (1,))), 1.0]
     dots = Markup("").join(
         Markup("M{:.1f} {:.1f}h0").format(a, b) for a, b in zip(x(shown[:, 0]), y(shown[:, 1]), strict=True)
     )

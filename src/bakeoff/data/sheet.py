@@ -18,7 +18,7 @@ from bakeoff.data.audit import CHECKS, Audit
 from bakeoff.data.columns import image_counts, label_maps, objects, presence
 from bakeoff.data.dataset import Dataset, Record
 from bakeoff.data.decode import read_image
-from bakeoff.data.draw import Colour, colour_of, draw, font, loaded
+from bakeoff.data.draw import Colour, colour_of, draw, font, is_clear, loaded
 from bakeoff.data.plots import Plot, box_plots
 from bakeoff.data.targets import Boxes, Label, LabelMap, Target
 from bakeoff.errors import DataError, UnreadableImage, UsageError
@@ -125,11 +125,12 @@ def _drawn_ids(dataset: Dataset, rows: NDArray[np.intp], count: int, draw_of: tu
 
 
 def _rows(dataset: Dataset, per_class: int, seed: int) -> list[Section]:
-    """Return a section per class, and one of the images without any object."""
+    """Return a section per class, and one of the images without any object; the bars tell of classes without images."""
     amounts = _amounts(dataset)
     rows = [
         Section(name, amounts[name], ids, colour=_colour(dataset, dataset.classes.index(name)))
         for name, ids in draw_per_class(dataset, per_class, seed).items()
+        if ids or dataset.task == "classification"
     ]
     empty = ~presence(dataset).any(axis=1)
     if _boxed(dataset) and empty.any():
@@ -167,9 +168,9 @@ def _percent(share: float) -> str:
 
 def _colour(dataset: Dataset, index: int) -> Colour | None:
     """Return the colour that a class has on the pictures, if it has one."""
-    if dataset.task == "classification" or (dataset.task == "instance" and len(dataset.classes) == 1):
-        return None
-    return colour_of(index)
+    single = dataset.task == "instance" and len(dataset.classes) == 1
+    clear = dataset.task == "semantic" and is_clear(dataset.classes[index])
+    return None if dataset.task == "classification" or single or clear else colour_of(index)
 
 
 def _boxed(dataset: Dataset) -> bool:
