@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from bakeoff.data.dataset import TaskName
@@ -48,6 +48,13 @@ class DataSpec(_Part):
     ignore: tuple[str, ...] = ()
     skip_unreadable: bool = False
     accept_leaks: bool = False
+
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _listed(cls, given: object) -> object:
+        """Accept one value for a list of it, and numbers for their text: ignore = 11."""
+        values = given if isinstance(given, list | tuple) else [given]
+        return [str(value) if isinstance(value, int) else value for value in values]
 
 
 class SplitSpec(_Part):

@@ -178,7 +178,8 @@ def _crops(dataset: Dataset, folder: Path, padding: float) -> Dataset:
             for crop in crops:
                 assert image is not None
                 name = f"{PurePosixPath(chosen[record.id]).stem}-{crop.number:04d}.png"
-                Image.fromarray(image[crop.top : crop.bottom, crop.left : crop.right]).save(root / name, compress_level=1)
+                part = image[crop.top : crop.bottom, crop.left : crop.right]
+                Image.fromarray(part).save(root / name, compress_level=1)
                 size = (crop.right - crop.left, crop.bottom - crop.top)
                 row = Record(name, name, UNLABELLED, record.group or record.id, record.split, size=size)
                 rows.append((row, crop.name))

@@ -87,7 +87,7 @@ def read(
     chosen = _format(format)
     _check_task(chosen, options.task, "read")
     if options.ignore and "semantic" not in chosen.TASKS:
-        raise UsageError(f"{path}: --ignore is for label maps; this was read as {chosen.NAME}")
+        raise UsageError(f"{path}: data.ignore is for label maps; this was read as {chosen.NAME}")
     return chosen.read(path, options)
 
 

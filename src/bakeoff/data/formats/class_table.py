@@ -76,7 +76,9 @@ def find_table(folders: Iterable[Path], given: str | None) -> ClassTable | None:
         tables = [table for name in names_in(folder) if _fits(name) if (table := _maybe(folder / name))]
         if len({table.entries for table in tables}) > 1:
             names = examples(table.file.name for table in tables)
-            raise DataError(f"{folder}: {names} are different tables of classes: say which one with --classes")
+            raise DataError(
+                f"{folder}: {names} are different tables of classes: say which one with --set data.classes=FILE"
+            )
         if tables:
             return tables[0]
     return None

@@ -30,7 +30,7 @@ from bakeoff.data.formats.strict_json import first_mark, mentions, read_strict
 from bakeoff.data.formats.target import new_folder, places, put
 from bakeoff.data.targets import Instances, Mask
 from bakeoff.errors import DataError
-from bakeoff.findings import Finding, plural
+from bakeoff.findings import Finding
 
 NAME = "coco"
 EXPECTS = "a COCO .json file with images, annotations and categories, or a folder with one for each split"

@@ -231,7 +231,7 @@ def _meaning(sample: Sample, table: ClassTable | None) -> tuple[dict[int, str | 
     if sample.kind == "colour":
         if len(sample.pixels) > COLOURS:
             what = f"the masks have {len(sample.pixels)} colours: name a table of classes (name, r, g, b)"
-            raise DataError(f"{_first(sample)}: {what} with --classes")
+            raise DataError(f"{_first(sample)}: {what} with --set data.classes=FILE")
         return {value: sample.shown(value) for value in sample.pixels}, ["each colour of the masks is a class"]
     values = sorted(sample.pixels)
     others = [value for value in values if value != IGNORE]
@@ -252,7 +252,7 @@ def _from_table(sample: Sample, table: ClassTable) -> tuple[dict[int, str | None
     if IGNORE not in meaning:
         if sample.pixels.keys() == {0, IGNORE} and not sample.palette:
             what = f"the masks have the two values 0 and 255, but the table names {len(meaning)} classes"
-            raise DataError(f"{table.file}: {what}: name the table of these masks with --classes")
+            raise DataError(f"{table.file}: {what}: name the table of these masks with --set data.classes=FILE")
         meaning[IGNORE] = None
         notes += ["255 in the masks is ignored, by custom"] if IGNORE in sample.pixels else []
     return meaning, notes
@@ -268,7 +268,7 @@ def _codes(sample: Sample, meaning: dict[int, str | None], ignore: Sequence[str]
     if strange and rest is None:
         shown = examples(sample.shown(value) for value in strange)
         what = f"the values {shown} in the masks have no class: list them in the table of classes, or ignore them"
-        raise DataError(f"{sample.where[strange[0]]}: {what} with --ignore (all such: --ignore '{REST}')")
+        raise DataError(f"{sample.where[strange[0]]}: {what} with --set data.ignore=VALUE ('{REST}': all such)")
     classes = _checked(sample, tuple(sorted({name for name in meaning.values() if name is not None})))
     place: dict[str | None, int] = {None: IGNORE, **{name: index for index, name in enumerate(classes)}}
     coding = Coding(sample.kind, tuple((value, place[name]) for value, name in sorted(meaning.items())), rest)

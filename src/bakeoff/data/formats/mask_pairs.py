@@ -260,7 +260,7 @@ def _names(rests: set[str], found: Found) -> dict[str, str | None]:
         shown = examples(sorted(repr(rest) for rest in rests))
         found.faults.append(
             f"names of masks go on after the image's name with {shown}: say which files are masks, as in"
-            " --masks 'masks/{stem}.png' or 'masks/{stem}_{class}.png'"
+            " --set data.masks='masks/{stem}.png' or 'masks/{stem}_{class}.png'"
         )
     return dict(meaning)
 
@@ -311,7 +311,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
     fields = [piece for piece in pieces if piece.startswith("{")]
     wrong = [piece for piece in fields if piece not in parts]
     if wrong or fields.count("{stem}") != 1 or len(set(fields)) != len(fields):
-        raise UsageError(f"--masks {pattern!r}: use {{stem}} once, and {{folder}}, {{class}} and * where needed")
+        raise UsageError(f"data.masks = {pattern!r}: use {{stem}} once, and {{folder}}, {{class}} and * where needed")
     return re.compile("".join(parts.get(piece, re.escape(piece)) for piece in pieces))
 
 

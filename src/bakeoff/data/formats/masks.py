@@ -93,7 +93,8 @@ def _check(path: Path, found: Found) -> None:
     if found.faults:
         raise DataError(f"{path}: {examples(found.faults, 3)}")
     if not found.pairs:
-        raise DataError(f"{path}: no image with a mask was found; expected {EXPECTS}; or say --masks FOLDER")
+        what = f"no image with a mask was found; expected {EXPECTS}"
+        raise DataError(f"{path}: {what}; or name the masks' folder: --set data.masks=FOLDER")
     if found.lost:
         raise DataError(f"{path}: {len(found.lost)} masks have no image: {examples(sorted(found.lost))}")
     if found.bare and not found.partial:

@@ -148,7 +148,7 @@ def _objects(
 ) -> Dataset:
     """Make the dataset of objects: per thing in an image its pixels as run lengths."""
     if options.ignore:
-        raise UsageError(f"{source}: --ignore is for label maps; leave it out, or read with --task semantic")
+        raise UsageError(f"{source}: data.ignore is for label maps; leave it out, or read with --task semantic")
     things = [category.name for category in categories if category.thing]
     if not things:
         raise DataError(f"{source}: none of the {len(categories)} categories is a thing; read with --task semantic")
