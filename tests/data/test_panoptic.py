@@ -87,7 +87,7 @@ def test_objects(tmp_path: Path) -> None:
     assert found.areas.tolist() == [3, 3, 2]
     assert [to_pixels(mask, (4, 3)).sum() for mask in found.masks] == [3, 3, 2]
     assert np.array_equal(to_pixels(found.masks[1], (4, 3)), IDS == 9)
-    with pytest.raises(UsageError, match="data.ignore is for label maps"):
+    with pytest.raises(UsageError, match=r"data\.ignore is for label maps"):
         formats.read(tmp_path, task="instance", ignore=("car",))
 
 

@@ -166,7 +166,7 @@ def test_a_bare_small_name_has_no_pretrained_weights() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (ModelSpec(arch="resnet5O"), r"no model 'resnet5O' for classification \(did you mean resnet50"),  # a letter for a digit
+        (ModelSpec(arch="resnet5O"), r"'resnet5O' for classification \(did you mean resnet50"),  # a letter for a digit
         (ModelSpec(arch="small:resnet50"), "there is torchvision:resnet50, timm:resnet50"),  # another family's
         (ModelSpec(arch="small:cnn", options={"widht": 8}), r"no option 'widht' \(did you mean width"),  # a typo
         (ModelSpec(arch="small:vit", options={"width": 40}), "multiple of 32"),  # heads do not divide it
