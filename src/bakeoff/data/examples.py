@@ -11,10 +11,11 @@ from bakeoff.data.load import Batch, Objects
 OBJECTS = 3  # in an image of boxes
 
 
-def example(task: TaskName | str, classes: int, count: int, size: int, seed: int = 0) -> Batch:
+def example(task: TaskName | str, classes: int, count: int, size: int, seed: int = 0, share: float = 0.2) -> Batch:
     """Return a batch of `count` images of noise with squares in them, one colour per class, and their targets.
 
-    Every image has one square (classification: its class is the label) or three; label maps have class 0 elsewhere.
+    Every image has one square (classification: its class is the label) or three, whose side is this share of the
+    image's; label maps have class 0 elsewhere.
     """
     draws = torch.Generator().manual_seed(seed)
     images = 0.2 * torch.rand(count, 3, size, size, generator=draws)
@@ -25,7 +26,7 @@ def example(task: TaskName | str, classes: int, count: int, size: int, seed: int
         return Batch(images, labels)
     objects = []
     labels = torch.randint(0, classes, (count, OBJECTS), generator=draws)
-    places = _square(images, labels, colours, max(2, size // 5), draws)
+    places = _square(images, labels, colours, max(2, int(size * share + 1e-9)), draws)
     maps = torch.zeros(count, size, size, dtype=torch.int64)
     for image in range(count):
         masks = torch.zeros(OBJECTS, size, size, dtype=torch.uint8)
