@@ -233,6 +233,16 @@ def test_what_is_not_in_the_folder_is_said(tmp_path: Path) -> None:
     assert "images" not in Page(write_report(folder)).values("id")
 
 
+def test_what_the_guards_said_is_among_the_checks(studies: dict[str, StudyFolder]) -> None:
+    folder = studies["semantic"]
+    assert "networks whole" not in write_report(folder).read_text()
+    told = {"code": "skip", "ok": True, "sentence": "cutting any of 3 skip connections changes the output"}
+    write_json(folder.guards, {"retina": {"results": [told]}})
+    page = Page(write_report(folder))
+    folder.guards.unlink()
+    assert "Guard skip connections passed: retina: cutting any of 3 skip connections changes the output." in page.text
+
+
 def test_other_data_is_not_shown(tmp_path: Path) -> None:
     folder = make_scenes(tmp_path, Scenes("semantic", names=("solo",), skills=(0.7,), images=6, seeds=1))
     write_json(folder.cache / "labels-64-squash.json", {"fingerprint": "other", "size": 64, "resize": "squash"})

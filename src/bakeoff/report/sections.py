@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bakeoff import guards
 from bakeoff.compare import Comparison, Estimate
 from bakeoff.findings import Finding, plural
 from bakeoff.report.charts import forest
-from bakeoff.report.material import Candidate, Material
+from bakeoff.report.material import Candidate, Material, read_part
 from bakeoff.report.wording import LEVELS, known, number, plain, unit
 
 # facts with a column of their own, and the metrics that have a whole table
@@ -123,6 +124,7 @@ def checks(material: Material) -> Section:
     comparison = material.comparison
     order = {"undeclared": 0, "declared": 1, "equal": 2}
     controls = sorted(comparison.controls, key=lambda control: order[control.status])
+    guarded = guards.findings(read_part(material.folder.guards))
     content = {
         "different": [control for control in controls if control.status != "equal"],
         "equal": [control for control in controls if control.status == "equal"],
@@ -130,6 +132,7 @@ def checks(material: Material) -> Section:
         "planner": material.planner,
         "table": planner_rows(material.planner.get("table") or {}),
         "groups": [
+            *([("Guards: were the networks whole before training?", guarded)] if guarded else []),
             ("Self-checks and findings of the comparison", comparison.findings),
             ("Findings of the audit", material.audit),
             ("Findings of the split", split_findings(material)),
