@@ -187,7 +187,13 @@ def report(study: Annotated[Path, typer.Argument(help="A study folder.")], as_js
 @app.command()
 def models(
     name: Annotated[str | None, typer.Argument(help="An architecture (layer table), or part of a name (list).")] = None,
-    family: Annotated[str | None, typer.Option(help="Only this family: small, torchvision, timm.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Only for this task: classification, semantic, detection, instance.")
+    ] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(help="Only this family: small, torchvision, timm, smp, classics, detectors, transformers."),
+    ] = None,
     licence: Annotated[str | None, typer.Option(help="Only weights of this licence, e.g. apache-2.0.")] = None,
     classes: Annotated[int, typer.Option(help="Number of classes of the layer table.")] = 1000,
     size: Annotated[int, typer.Option(help="Input side of the layer table, in pixels.")] = 224,
@@ -196,14 +202,17 @@ def models(
     """List the candidates, or show one: its layers, parameters, memory and arithmetic.
 
     Examples:  bakeoff models mobilenet     bakeoff models vgg13_bn --classes 100 --size 256
+
+    bakeoff models --task detection     bakeoff models unet:resnet50 --classes 2 --size 256
     """
     from bakeoff import tables, verbs
 
-    found = verbs.models(name, family, licence, classes, size)
-    if isinstance(found, list):
-        print_json([vars(entry) for entry in found]) if as_json else typer.echo(tables.catalogue_text(found))
-    else:
-        print_json(tables.layers_json(found)) if as_json else typer.echo(tables.layers_text(found))
+    table = verbs.layers(name, classes, size, task) if name is not None else None
+    if table is not None:
+        print_json(tables.layers_json(table)) if as_json else typer.echo(tables.layers_text(table))
+        return
+    found = verbs.models(name, family, licence, task)
+    print_json([vars(entry) for entry in found]) if as_json else typer.echo(tables.catalogue_text(found))
 
 
 @app.command()

@@ -16,7 +16,7 @@ from bakeoff.data.stored import build_targets
 from bakeoff.engines.engine import Job, Message
 from bakeoff.errors import Refused, RunError, UsageError, nearest
 from bakeoff.evaluate.planner import Design, planner_table, smallest_difference
-from bakeoff.execution import as_error, decide, open_engine, versions
+from bakeoff.execution import as_error, decide, guard, open_engine, versions
 from bakeoff.files import digest, read_json, write_json, write_text
 from bakeoff.findings import plural, printable
 from bakeoff.models import python_file, resolve
@@ -55,6 +55,7 @@ def run(study: Study, path: Path, tell: Tell = silent) -> Comparison:
         todo = _unfinished(plan, folder)
         if todo:
             _refuse_other_versions(folder, execution["versions"])
+            guard(study, prepared, execution, folder, tell)
         tell("", {"kind": "plan", "runs": len(plan), "done": len(plan) - len(todo)})
         _train(todo, folder, execution, tell)
         _time_predictions(folder, execution, tell)

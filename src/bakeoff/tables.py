@@ -77,10 +77,11 @@ def catalogue_text(entries: Sequence[Entry]) -> str:
             "yes" if entry.has_weights else "no",
             entry.licence or "-",
             entry.pretraining or "-",
+            " ".join(entry.tasks),
         ]
         for entry in entries
     ]
-    return columns(["model", "parameters", "weights", "licence", "pretraining"], rows, right=[1])
+    return columns(["model", "parameters", "weights", "licence", "pretraining", "tasks"], rows, right=[1])
 
 
 def score_text(score: Score) -> str:

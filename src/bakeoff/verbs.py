@@ -15,6 +15,7 @@ from bakeoff.data import audit as audit_room
 from bakeoff.data import formats
 from bakeoff.data.audit import Audit
 from bakeoff.data.cache import Counter
+from bakeoff.data.columns import image_counts
 from bakeoff.data.convert import as_task
 from bakeoff.data.dataset import Dataset, TaskName
 from bakeoff.data.duplicates import clusters, duplicates, signatures
@@ -43,7 +44,12 @@ from bakeoff.study import DataSpec, SplitSpec, Study, anchor, make_part, make_st
 from bakeoff.tasks import TASKS
 
 Settings = Mapping[str, Any]
-DEFAULT_MODELS = ("small:cnn", "small:resnet", "mobilenetv2_100@pretrained")
+DEFAULT_MODELS: dict[TaskName, tuple[str, ...]] = {
+    "classification": ("small:cnn", "small:resnet", "mobilenetv2_100@pretrained"),
+    "semantic": ("small:unet", "unet:tu-mobilenetv2_100@pretrained", "deeplabv3plus:tu-mobilenetv2_100@pretrained"),
+    "detection": ("ssdlite:mobilenetv2_100@pretrained", "faster_rcnn:mobilenetv2_100@pretrained"),
+    "instance": ("mask_rcnn:mobilenetv2_100@pretrained", "mask_rcnn:resnet18@pretrained"),
+}
 
 
 def run(
@@ -89,7 +95,8 @@ def find_study(target: Path, out: Path | None, models: Sequence[str], settings: 
         return known_models(read_study(file, settings)), out or file.parent
     if not target.exists():
         raise UsageError(f"{target}: no such study or data")
-    content = {"data": {"path": str(target.resolve())}, "candidates": list(models or DEFAULT_MODELS)}
+    listed = list(models) or list(DEFAULT_MODELS[read(target, settings).task])
+    content = {"data": {"path": str(target.resolve())}, "candidates": listed}
     study = _study(content, settings, "the command line")
     return study, out or Path(f"bakeoff-{target.resolve().stem}")
 
@@ -146,7 +153,8 @@ def init(
     file = StudyFolder(folder).study
     if file.exists():
         raise UsageError(f"{file} is there already; edit it, or choose another folder with --out")
-    content = {"data": {"path": str(source.resolve())}, "candidates": list(models or DEFAULT_MODELS)}
+    listed = list(models) or list(DEFAULT_MODELS[dataset.task])
+    content = {"data": {"path": str(source.resolve())}, "candidates": listed}
     suggested = {"size": suggest_size(dataset), "split.folds": 5 if len(dataset) < 1000 else 1}
     if suggested["split.folds"] > 1:
         suggested["split.repeats"] = 3
@@ -166,14 +174,16 @@ def suggest_size(dataset: Dataset) -> int:
 
 def commented(dataset: Dataset, toml: str) -> str:
     """Put what was seen, and what may be changed, above a study's fields."""
-    counts = ", ".join(f"{name} {count}" for name, count in itertools.islice(dataset.counts().items(), 12))
+    images = image_counts(dataset)
+    counts = ", ".join(f"{name} {count}" for name, count in itertools.islice(images.items(), 12))
     more = ", …" if len(dataset.classes) > 12 else ""
     lines = [
-        f"A bake-off on {len(dataset)} images of {len(dataset.classes)} classes ({dataset.format}): {counts}{more}",
+        f"A bake-off for {dataset.task} on {len(dataset)} images of {len(dataset.classes)} classes ({dataset.format});",
+        f"images with each class: {counts}{more}",
         "Run it with `bakeoff run` and this folder; run again to go on where it stopped.",
         "size: input side in pixels.  split.folds = 5, repeats = 3: cross-validation, best below 1,000 images.",
         "seeds: runs of each candidate in a hold-out study (3 at least).  eps: the smallest gap that matters (points).",
-        'candidates: model = "source:arch@weights" with source small, torchvision, timm or python;',
+        'candidates: model = "source:arch@weights", see `bakeoff models --task' + f" {dataset.task}`;",
         "  weights none, pretrained or a file.  A candidate may have its own recipe = { ... }.",
         "Every field: `bakeoff run --help` and the documentation.",
     ]
@@ -337,17 +347,27 @@ def dry_run(
 
 
 def models(
-    name: str | None = None, family: str | None = None, licence: str | None = None, classes: int = 1000, size: int = 224
-) -> LayerTable | list[Entry]:
-    """Return the layer table of the architecture `name`, or else the list of those whose names contain it."""
-    spec = ModelSpec(arch=name or "", weights="none")
-    exact = name is not None and any(spec.arch in f.names() for f in FAMILIES if spec.source in (None, f.NAME))
-    if exact or spec.source == "python":
-        return describe(spec, classes, size)[0]
-    found = catalogue(name, family, licence)
+    name: str | None = None, family: str | None = None, licence: str | None = None, task: str | None = None
+) -> list[Entry]:
+    """Return the models whose names contain `name`; UsageError with the nearest name when there is none."""
+    found = catalogue(name, family, licence, task=task)
     if name is not None and not found:
-        find(spec.arch, spec.source)  # raises with the nearest name
+        spec = ModelSpec(arch=name, weights="none")
+        find(spec.arch, spec.source, None if task is None else _task(task))
     return found
+
+
+def layers(name: str, classes: int = 1000, size: int = 224, task: str | None = None) -> LayerTable | None:
+    """Return the layer table of an architecture with random weights; None when no architecture has exactly this name.
+
+    `task` None: the first that there is such an architecture for.
+    """
+    spec = ModelSpec(arch=name, weights="none")
+    wanted = TASK_NAMES if task is None else (_task(task),)
+    families = [family for family in FAMILIES if spec.source in (None, family.NAME)]
+    if not any(family.has(spec.arch, one) for family in families for one in wanted):
+        return None
+    return describe(spec, classes, size, None if task is None else _task(task))[0]
 
 
 def write_predictions(

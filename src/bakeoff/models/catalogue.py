@@ -7,16 +7,19 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
 
+from bakeoff.data.dataset import TaskName
 from bakeoff.errors import UsageError, nearest
-from bakeoff.models import FAMILIES, find, from_timm, from_torchvision
-from bakeoff.models.spec import Card
+from bakeoff.models import FAMILIES, TASK_NAMES, find, from_timm, from_torchvision
 
 COUNTS = "timm_parameters.tsv"  # written by scripts/count_parameters.py
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One model with its published weights; `parameters` as published (1,000 classes), None where not known."""
+    """One model with its published weights; `parameters` as published (1,000 classes), None where not known.
+
+    For U-Nets and detectors the weights are those of the encoder or backbone.
+    """
 
     name: str
     family: str
@@ -24,6 +27,7 @@ class Entry:
     licence: str | None
     pretraining: str | None
     has_weights: bool
+    tasks: tuple[TaskName, ...] = ("classification",)
 
 
 def catalogue(
@@ -31,13 +35,16 @@ def catalogue(
     family: str | None = None,
     licence: str | None = None,
     max_parameters: int | None = None,
+    task: str | None = None,
 ) -> list[Entry]:
     """List models in order of family and name, without building any.
 
     `pattern` is a shell pattern (resnet*) or a part of the name; `licence` a part of the licence ("apache"), or "none"
     for weights whose licence is not stated.  Models whose size is not known do not pass `max_parameters`.  Raises
-    UsageError for a family that does not exist.
+    UsageError for a family or task that does not exist.
     """
+    if task is not None and task not in TASK_NAMES:
+        raise UsageError(f"unknown task {task!r}{nearest(task, TASK_NAMES)}; known are {', '.join(TASK_NAMES)}")
     known = [member.NAME for member in FAMILIES]
     if family is not None and family not in known:
         raise UsageError(f"there is no model family {family!r}{nearest(family, known)}; there are {', '.join(known)}")
@@ -45,7 +52,7 @@ def catalogue(
         entry(name, member.NAME)
         for member in FAMILIES
         if family in (None, member.NAME)
-        for name in member.names()
+        for name in dict.fromkeys(name for one in TASK_NAMES if task in (None, one) for name in member.names(one))
         if _matches(name, pattern) or _matches(f"{member.NAME}:{name}", pattern)
     ]
     return [
@@ -58,23 +65,15 @@ def catalogue(
 
 def entry(arch: str, source: str | None = None) -> Entry:
     """Return the entry of one model; raises UsageError with the nearest name when there is none."""
-    family = find(arch, source).NAME
-    if family == from_torchvision.NAME:
-        return _torchvision(arch)
-    if family == from_timm.NAME:
-        card = from_timm.card(arch)
-        return _entry(arch, family, _counts().get(arch.partition(".")[0]), card, from_timm.has_weights(arch))
-    return _entry(arch, family, None, Card(), False)
-
-
-def _torchvision(arch: str) -> Entry:
-    """Read the default weights' metadata."""
-    best = from_torchvision.published(arch)
-    return _entry(arch, from_torchvision.NAME, best.meta["num_params"], from_torchvision.card(arch), True)
-
-
-def _entry(arch: str, family: str, parameters: int | None, card: Card, has_weights: bool) -> Entry:
-    return Entry(arch, family, parameters, card.licence, card.pretraining, has_weights)
+    family = find(arch, source)
+    card = family.card(arch)
+    tasks = tuple(task for task in TASK_NAMES if family.has(arch, task))
+    parameters, weights = None, card.pretraining not in (None, "none")
+    if family.NAME == from_torchvision.NAME:
+        parameters = from_torchvision.published(arch).meta["num_params"]
+    if family.NAME == from_timm.NAME:
+        parameters, weights = _counts().get(arch.partition(".")[0]), from_timm.has_weights(arch)
+    return Entry(arch, family.NAME, parameters, card.licence, card.pretraining, weights, tasks)
 
 
 def _matches(name: str, pattern: str | None) -> bool:
