@@ -88,7 +88,8 @@ def drop_unused(body: nn.Module, size: int) -> None:
     """
     twin = copy.deepcopy(body).to("meta").train()
     try:
-        twin(torch.zeros(2, 3, size, size, device="meta")).sum().backward()
+        with torch.inference_mode(False), torch.enable_grad():
+            twin(torch.zeros(2, 3, size, size, device="meta")).sum().backward()
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
         raise UsageError(f"the network cannot take images of {size} x {size} pixels: {first_line(error)}") from error
     idle = {name for name, parameter in twin.named_parameters() if parameter.grad is None}

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from bakeoff.models import build, resolve
+from bakeoff.data.dataset import TaskName
+from bakeoff.models import TASK_NAMES, build, find, resolve
 from bakeoff.models.spec import ModelSpec, Network
 
 MEGABYTE = 2**20
@@ -96,10 +97,17 @@ class _Notes:
         self.rows.append(Layer(name, type(layer).__name__, shape, sum(p.numel() for p in own)))
 
 
-def describe(spec: ModelSpec, classes: int, size: int) -> tuple[LayerTable, int]:
-    """Return the layer table and the FLOPs of a spec; nothing is computed or downloaded, however large the network."""
+def describe(spec: ModelSpec, classes: int, size: int, task: TaskName | None = None) -> tuple[LayerTable, int]:
+    """Return the layer table and the FLOPs of a spec; nothing is computed or downloaded, however large the network.
+
+    `task` None: the first that there is such an architecture for.
+    """
+    spec = resolve(spec, task)
+    family = find(spec.arch, spec.source, task)
+    fitting = TASK_NAMES if task is None else (task,)
+    chosen = next(one for one in fitting if family.has(spec.arch, one))
     with torch.device("meta"):
-        network = build(resolve(spec).model_copy(update={"weights": "none"}), classes, size)
+        network = build(spec.model_copy(update={"weights": "none"}), classes, size, chosen)
         return layer_table(network, size), flops(network, size)
 
 

@@ -15,7 +15,7 @@ LARGE, LARGEST = 96, 256  # sides from which on the first layer divides the side
 DEPTH = 3  # halvings behind the first layer
 
 
-def unet(size: int, classes: int, width: int = 16) -> EncoderDecoder:
+def unet(size: int, classes: int, width: int = 12) -> EncoderDecoder:
     """A U-Net (Ronneberger et al. 2015) with maps of `width`, x 2, x 4 and x 8 channels."""
     widths = [width * 2**stage for stage in range(DEPTH + 1)]
     stride = first_stride(size)
@@ -26,7 +26,7 @@ def unet(size: int, classes: int, width: int = 16) -> EncoderDecoder:
     return he_weights(body)
 
 
-def fcn(size: int, classes: int, width: int = 32) -> EncoderDecoder:
+def fcn(size: int, classes: int, width: int = 24) -> EncoderDecoder:
     """A fully convolutional network without skips (Long et al. 2015): logits at a quarter of the side, enlarged."""
     widths = [width, 2 * width, 4 * width]
     stride = first_stride(size)

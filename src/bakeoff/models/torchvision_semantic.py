@@ -13,7 +13,6 @@ from bakeoff.errors import UsageError
 from bakeoff.models import weights
 from bakeoff.models.encoder_decoder import refuse_head, sized
 from bakeoff.models.groups import from_children
-from bakeoff.models.head import first_line
 from bakeoff.models.skips import Connected, Skip
 from bakeoff.models.spec import Card, ModelSpec, Network
 
@@ -72,19 +71,15 @@ def build(spec: ModelSpec, classes: int) -> Network:
 
 
 def _create(spec: ModelSpec, classes: int) -> nn.Module:
-    """Call torchvision's factory, with its errors in our words."""
+    """Call torchvision's factory."""
     import torchvision
 
-    options: dict[str, Any] = dict(spec.options)
-    if not spec.arch.startswith("lraspp"):
-        options["aux_loss"] = False
-    try:
-        model: nn.Module = torchvision.models.get_model(
-            spec.arch, weights=None, weights_backbone=None, num_classes=classes, **options
-        )
-    except (TypeError, ValueError, RuntimeError, AssertionError, NotImplementedError) as error:
-        told = f" with options {spec.options}" if spec.options else ""
-        raise UsageError(f"torchvision:{spec.arch} cannot be built{told}: {first_line(error)}") from error
+    if spec.options:  # torchvision takes any name, and does nothing with it
+        raise UsageError(f"torchvision:{spec.arch} has no options, but {', '.join(spec.options)} was given")
+    options = {} if spec.arch.startswith("lraspp") else {"aux_loss": False}
+    model: nn.Module = torchvision.models.get_model(
+        spec.arch, weights=None, weights_backbone=None, num_classes=classes, **options
+    )
     return model
 
 
