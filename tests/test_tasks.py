@@ -11,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from bakeoff import execution
 from bakeoff.cli import app
 from bakeoff.data.augment import Augment, Mix
 from bakeoff.data.cache import build_pixels
@@ -19,6 +20,7 @@ from bakeoff.data.formats import read
 from bakeoff.data.load import Feed
 from bakeoff.data.scenes import write_scenes
 from bakeoff.data.stored import build_targets, open_targets
+from bakeoff.errors import Refused
 from bakeoff.models import FAMILIES, build
 from bakeoff.models.spec import ModelSpec
 from bakeoff.models.trained import weights_hash
@@ -126,3 +128,49 @@ def test_a_cut_run_of_every_task_resumes_bit_equal_with_other_workers(
     again.restore(cut.export())
     list(train(again, judge, replace(feed, workers=2)))
     assert weights_hash(again.network) == weights_hash(whole.network)
+
+
+BROKEN = '''
+import torch
+from torch import nn
+
+
+class UNet(nn.Module):
+    """Its skip connection is multiplied by 0: it trains without complaint."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.fine = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.deep = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Conv2d(16, classes, 3, padding=1)
+
+    def forward(self, images):
+        fine = self.fine(images)
+        deep = nn.functional.interpolate(self.deep(nn.functional.max_pool2d(fine, 2)), scale_factor=2.0)
+        return self.head(torch.cat([deep, 0 * fine], dim=1))
+
+
+def build(classes, size):
+    return UNet(classes)
+'''
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_broken_candidate_is_named_before_anything_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bakeoff.contest.guard", execution.guard)  # which the other studies here go without
+    monkeypatch.setattr("bakeoff.contest.open_engine", lambda _decided: pytest.fail("something is trained"))
+    data = write_scenes(tmp_path / "scenes", "semantic", count=40, size=SIZE)
+    (tmp_path / "nets.py").write_text(BROKEN, encoding="utf-8")
+    models = f"small:fcn,{tmp_path / 'nets.py'}:build"
+    study = tmp_path / "study"
+    result = CliRunner().invoke(
+        app,
+        ["run", str(data), "--out", str(study), "--models", models, "--size", "64", "--quiet", "--set=recipe.batch=4"],
+    )
+    assert isinstance(result.exception, Refused), result.output
+    assert "nets.py:build" in str(result.exception)
+    assert "cutting changes nothing in the output" in str(result.exception)
+    assert "fcn" not in str(result.exception)
+    assert not (study / "runs").exists()
+    stored = json.loads((study / "guards.json").read_text(encoding="utf-8"))
+    assert all(result["ok"] for result in stored["fcn"]["results"])
