@@ -173,6 +173,7 @@ def test_small_networks_pass_every_guard(family: str, task: str, arch: str) -> N
         ("timm:mobilenetv3_small_050", "classification", {}),  # squeeze and excitation
         ("timm:levit_128s", "classification", {}),  # attention over one place at 64 pixels, over four at 128
         ("torchvision:squeezenet1_1", "classification", {}),  # no batch norm
+        ("torchvision:mnasnet0_5", "classification", {}),  # refuses weights without their version
         ("smp:unet:mobilenet_v2", "semantic", {}),
         ("smp:segformer:mit_b0", "semantic", {}),  # a transformer
         ("classics:segnet_small", "semantic", {}),  # indices of poolings

@@ -83,7 +83,9 @@ class Subject:
 
     def restart(self) -> Network:
         """Give the network its first weights back, in train mode with every parameter trained and no dropout."""
-        self.network.load_state_dict(self.weights)
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():  # a module may refuse to load without its version
+                value.copy_(self.weights[name])
         self.network.requires_grad_(True).train()
         for module in self.network.modules():
             if "drop" in type(module).__name__.lower() or type(module).__name__ == "StochasticDepth":
