@@ -16,12 +16,12 @@ from bakeoff.data.dataset import TaskName
 from bakeoff.data.examples import example
 from bakeoff.data.load import Batch
 from bakeoff.errors import ResourceError, UsageError, WeightsMismatch
-from bakeoff.models import FAMILIES, build, from_detectors
+from bakeoff.models import FAMILIES, build, from_detectors, small
 from bakeoff.models.detectors.anchors import GridAnchors
 from bakeoff.models.detectors.heads import strides
 from bakeoff.models.layers import flops
 from bakeoff.models.spec import ModelSpec, Network
-from bakeoff.models.trained import Trained, load, save
+from bakeoff.models.trained import Trained, load, save, weights_hash
 from bakeoff.train.recipe import Recipe, Stage
 from bakeoff.train.stages import apply_stage
 
@@ -34,6 +34,9 @@ ROWS: list[tuple[TaskName, str, dict[str, Any]]] = [
     ("detection", "ssdlite:test_efficientnet", {}),
     ("instance", "mask_rcnn:test_efficientnet", {**THIN, "hidden": 64, "rois": 32, "proposals": 60, "mask_layers": 1}),
     ("detection", "fcos:test_vit", THIN),
+    ("detection", "small:fcos", {}),
+    ("detection", "small:faster_rcnn", {"width": 16}),
+    ("instance", "small:mask_rcnn", {}),
 ]
 IDS = [arch for _, arch, _ in ROWS]
 
@@ -41,6 +44,11 @@ IDS = [arch for _, arch, _ in ROWS]
 def make(task: TaskName, arch: str, options: dict[str, Any], size: int = SIZE, seed: int = 0) -> Network:
     torch.manual_seed(seed)
     return build(ModelSpec(arch=arch, weights="none", options=options), CLASSES, size, task)
+
+
+def anything(arch: str) -> dict[str, Any]:
+    """Return the options with which whatever is found is kept, so that there is something to look at."""
+    return {} if arch.startswith("small:") else {"threshold": 0.0}
 
 
 def losses(network: Network, batch: Batch, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -77,7 +85,7 @@ def check_found(found: list[dict[str, torch.Tensor]], task: TaskName, batch: Bat
 @pytest.mark.parametrize("size", [64, 72])  # a multiple of 32, and one that is padded inside
 @pytest.mark.parametrize(("task", "arch", "options"), ROWS, ids=IDS)
 def test_the_contract(task: TaskName, arch: str, options: dict[str, Any], size: int) -> None:
-    network = make(task, arch, {**options, "threshold": 0.0}, size).train()
+    network = make(task, arch, {**options, **anything(arch)}, size).train()
     batch = example(task, CLASSES, 2, size)
     batch.targets[1] = {name: value[:0] for name, value in batch.targets[1].items()}  # an image without objects
     found = losses(network, batch)
@@ -221,6 +229,7 @@ def test_options_reach_the_backbone(shared: Path) -> None:
         ("fcos:test_efficientnet", {"channels": "many"}, "option channels = 'many'"),  # no number
         ("retinanet:test_efficientnet", {"channels": 40}, "no multiple of 32"),  # groups do not divide it
         ("fcos:vit_tiny_patch16_224", {"patch_size": 14}, "of stride 14"),  # no power of two
+        ("small:fcos", {"widht": 8}, r"no option 'widht' \(did you mean width"),  # a typo
         ("yolo:test_efficientnet", {}, "no model 'yolo:test_efficientnet' for detection"),  # no such kind
         ("mask_rcnn:test_efficientnet", {}, "it is for instance"),  # another task's
     ],
@@ -235,6 +244,17 @@ def test_weights_that_cannot_be_had_are_told() -> None:
         build(ModelSpec(arch="fcos:resnet18.a1_in1k"), CLASSES, SIZE, "detection")
     with pytest.raises(UsageError, match="publishes no weights"):
         build(ModelSpec(arch="fcos:seresnet18"), CLASSES, SIZE, "detection")
+
+
+def test_a_file_of_a_small_detector_leaves_other_classes_out(tmp_path: Path) -> None:
+    source = make("instance", "small:mask_rcnn", {})
+    save_file(source.body.state_dict(), tmp_path / "w.safetensors")
+    spec = ModelSpec(arch="small:mask_rcnn", weights=str(tmp_path / "w.safetensors"))
+    same, other = build(spec, CLASSES, SIZE, "instance"), build(spec, CLASSES + 2, SIZE, "instance")
+    assert weights_hash(same) == weights_hash(source)
+    trunk = "model.backbone.trunk.stem.0.weight"
+    assert torch.equal(other.body.get_parameter(trunk), source.body.get_parameter(trunk))
+    assert "the head starts at random" in str(other.loaded)
 
 
 @pytest.mark.parametrize(
@@ -276,6 +296,8 @@ def test_operations_are_counted_on_fixed_numbers_of_objects() -> None:
 
 
 def test_names_are_found_by_task() -> None:
+    assert {*small.names("detection")} == {"fcos", "faster_rcnn"}
+    assert small.names("instance") == ("mask_rcnn",)
     assert all(from_detectors.has(name, "detection") for name in from_detectors.names("detection"))
     assert all(from_detectors.has(name, "instance") for name in from_detectors.names("instance"))
     assert not from_detectors.names("classification")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,15 @@ from torch.nn import functional as F
 
 from bakeoff.data.dataset import TaskName
 from bakeoff.errors import UsageError, nearest
-from bakeoff.models import small_dense, weights
+from bakeoff.models import small_dense, small_detectors, weights
+from bakeoff.models.blocks import Residual
 from bakeoff.models.encoder_decoder import EncoderDecoder, refuse_head
 from bakeoff.models.groups import from_children
 from bakeoff.models.head import Pool, attach
 from bakeoff.models.spec import Card, ModelSpec, Network
+
+if TYPE_CHECKING:
+    from bakeoff.models.detectors.adapter import Detector
 
 NAME = "small"
 LARGE = 96  # from this side on, the first layer divides it by four instead of two: cost follows the area
@@ -27,6 +31,8 @@ def names(task: TaskName = "classification") -> tuple[str, ...]:
     """Return the names of the small networks."""
     if task == "semantic":
         return tuple(sorted(small_dense.NETWORKS))
+    if task in ("detection", "instance"):
+        return small_detectors.names(task)
     return tuple(sorted(TRUNKS)) if task == "classification" else ()
 
 
@@ -49,6 +55,8 @@ def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classifica
         raise UsageError(f'small:{spec.arch} has no published weights; use weights = "none" or a file')
     if task == "semantic":
         return _dense(spec, classes, size)
+    if task != "classification":
+        return _detector(spec, classes, size)
     pool = Pool("avg" if spec.head.pool == "default" else spec.head.pool)
     body = attach(_trunk(spec, size), pool, spec.head, classes, size)
     loaded = Card(pretraining="none")
@@ -65,6 +73,16 @@ def _dense(spec: ModelSpec, classes: int, size: int) -> Network:
     if spec.weights != "none":
         loaded = weights.load_file(body, spec.weights, ("segmentation_head",))
     return Network(body, body.groups(), card=loaded)
+
+
+def _detector(spec: ModelSpec, classes: int, size: int) -> Network:
+    """Build a small network for boxes or instances."""
+    refuse_head(spec)
+    body: Detector = _called(small_detectors.NETWORKS[spec.arch], spec, size=size, classes=classes)
+    loaded = Card(pretraining="none")
+    if spec.weights != "none":
+        loaded = weights.load_file(body, spec.weights, small_detectors.HEAD)
+    return Network(body, body.layer_groups(), card=loaded)
 
 
 def mlp(size: int, hidden: int = 512) -> nn.Module:
@@ -105,22 +123,6 @@ def vit(size: int, patch: int = 0, depth: int = 4, width: int = 64) -> nn.Module
 
 
 TRUNKS: dict[str, Callable[..., nn.Module]] = {"cnn": cnn, "mlp": mlp, "resnet": resnet, "vit": vit}
-
-
-class Residual(nn.Module):
-    """Two 3 x 3 convolutions with batch norm, added to the input (He et al. 2016, basic block)."""
-
-    def __init__(self, channels: int, width: int, stride: int) -> None:
-        """Set the widths; a 1 x 1 convolution carries the input over where its shape changes."""
-        super().__init__()
-        self.first, self.second = _conv(channels, width, stride), _conv(width, width, active=False)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or channels != width:
-            self.shortcut = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Add and rectify."""
-        return F.relu(self.second(self.first(features)) + self.shortcut(features))
 
 
 class Transformer(nn.Module):

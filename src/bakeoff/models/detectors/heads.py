@@ -40,7 +40,9 @@ class HeadOptions(BaseModel):
     hidden      width of the box head                          1024; below 512 pixels 256
     rois        proposals per image that the heads learn from  512; below 512 pixels 64
     proposals   per image that the heads look at               1000; below 512 pixels 300
+    layers      convolutions in front of FCOS's outputs        4
     mask_layers convolutions of the mask head                  4; below 512 pixels 2
+    samples     per cell and axis when objects are cut out     2
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,17 +55,19 @@ class HeadOptions(BaseModel):
     hidden: int | None = Field(None, ge=8)
     rois: int | None = Field(None, ge=4)
     proposals: int | None = Field(None, ge=10)
+    layers: int = Field(4, ge=0, le=8)
     mask_layers: int | None = Field(None, ge=1, le=8)
+    samples: int = Field(2, ge=1, le=4)
 
 
 TWO_STAGES = ("faster_rcnn", "mask_rcnn")
 DENSE = ("channels", "smallest", "threshold", "overlap", "detections")
-TWO_STAGE = (*DENSE, "norm", "hidden", "rois", "proposals")
+TWO_STAGE = (*DENSE, "norm", "hidden", "rois", "proposals", "samples")
 TAKES: dict[str, tuple[str, ...]] = {  # the options of each kind
     "faster_rcnn": TWO_STAGE,
     "mask_rcnn": (*TWO_STAGE, "mask_layers"),
     "retinanet": (*DENSE, "norm"),
-    "fcos": DENSE,
+    "fcos": (*DENSE, "layers"),
     "ssdlite": tuple(name for name in DENSE if name != "channels"),
 }
 
@@ -146,7 +150,7 @@ def _rcnn(kind: str, pyramid: Pyramid, taken: int, classes: int, options: HeadOp
         "rpn_post_nms_top_n_train": 2 * kept,
         "rpn_pre_nms_top_n_test": kept,
         "rpn_post_nms_top_n_test": kept,
-        "box_roi_pool": MultiScaleRoIAlign(names, 7, 2),
+        "box_roi_pool": MultiScaleRoIAlign(names, 7, options.samples),
         "box_head": TwoMLPHead(width * 49, hidden),
         "box_predictor": FastRCNNPredictor(hidden, classes + 1),
         "box_score_thresh": options.threshold,
@@ -156,7 +160,7 @@ def _rcnn(kind: str, pyramid: Pyramid, taken: int, classes: int, options: HeadOp
     }
     if kind == "faster_rcnn":
         return cast(nn.Module, FasterRCNN(pyramid, **given))
-    given["mask_roi_pool"] = MultiScaleRoIAlign(names, 14, 2)
+    given["mask_roi_pool"] = MultiScaleRoIAlign(names, 14, options.samples)
     given["mask_head"] = MaskRCNNHeads(width, (width,) * (options.mask_layers or 0), 1)
     given["mask_predictor"] = MaskRCNNPredictor(width, width, classes + 1)
     return cast(nn.Module, MaskRCNN(pyramid, **given))
@@ -174,7 +178,7 @@ def _retinanet(pyramid: Pyramid, classes: int, options: HeadOptions) -> nn.Modul
 def _fcos(pyramid: Pyramid, classes: int, options: HeadOptions) -> nn.Module:
     """FCOS (Tian et al. 2019): one location per cell, as torchvision writes it an anchor of the stride's size."""
     anchors = GridAnchors([[stride] for stride in pyramid.strides], (1.0,), pyramid.strides)
-    head = FCOSHead(pyramid.out_channels, 1, classes)
+    head = FCOSHead(pyramid.out_channels, 1, classes, options.layers)
     return cast(nn.Module, FCOS(pyramid, classes, anchor_generator=anchors, head=head, **_limits(options)))
 
 
