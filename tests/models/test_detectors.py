@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torchvision.ops import box_iou
 
@@ -16,7 +17,7 @@ from bakeoff.data.dataset import TaskName
 from bakeoff.data.examples import example
 from bakeoff.data.load import Batch
 from bakeoff.errors import ResourceError, UsageError, WeightsMismatch
-from bakeoff.models import FAMILIES, build, from_detectors, small
+from bakeoff.models import FAMILIES, build, from_detectors, small, weights
 from bakeoff.models.detectors.anchors import GridAnchors
 from bakeoff.models.detectors.heads import strides
 from bakeoff.models.layers import flops
@@ -34,6 +35,8 @@ ROWS: list[tuple[TaskName, str, dict[str, Any]]] = [
     ("detection", "ssdlite:test_efficientnet", {}),
     ("instance", "mask_rcnn:test_efficientnet", {**THIN, "hidden": 64, "rois": 32, "proposals": 60, "mask_layers": 1}),
     ("detection", "fcos:test_vit", THIN),
+    ("detection", "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn", {"box_score_thresh": 0.0}),
+    ("detection", "torchvision:ssdlite320_mobilenet_v3_large", {"score_thresh": 0.0}),
     ("detection", "small:fcos", {}),
     ("detection", "small:faster_rcnn", {"width": 16}),
     ("instance", "small:mask_rcnn", {}),
@@ -48,7 +51,7 @@ def make(task: TaskName, arch: str, options: dict[str, Any], size: int = SIZE, s
 
 def anything(arch: str) -> dict[str, Any]:
     """Return the options with which whatever is found is kept, so that there is something to look at."""
-    return {} if arch.startswith("small:") else {"threshold": 0.0}
+    return {} if arch.startswith(("small:", "torchvision:")) else {"threshold": 0.0}
 
 
 def losses(network: Network, batch: Batch, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -229,6 +232,8 @@ def test_options_reach_the_backbone(shared: Path) -> None:
         ("fcos:test_efficientnet", {"channels": "many"}, "option channels = 'many'"),  # no number
         ("retinanet:test_efficientnet", {"channels": 40}, "no multiple of 32"),  # groups do not divide it
         ("fcos:vit_tiny_patch16_224", {"patch_size": 14}, "of stride 14"),  # no power of two
+        ("torchvision:fcos_resnet50_fpn", {"score_tresh": 0.1}, r"no option 'score_tresh' \(did you mean score_thresh"),
+        ("torchvision:ssd300_vgg16", {}, "cannot take images of 64 x 64"),  # too small for its last layers
         ("small:fcos", {"widht": 8}, r"no option 'widht' \(did you mean width"),  # a typo
         ("yolo:test_efficientnet", {}, "no model 'yolo:test_efficientnet' for detection"),  # no such kind
         ("mask_rcnn:test_efficientnet", {}, "it is for instance"),  # another task's
@@ -242,6 +247,8 @@ def test_what_cannot_be_built_is_told(arch: str, options: dict[str, Any], messag
 def test_weights_that_cannot_be_had_are_told() -> None:
     with pytest.raises(ResourceError, match="HF_HUB_OFFLINE"):
         build(ModelSpec(arch="fcos:resnet18.a1_in1k"), CLASSES, SIZE, "detection")
+    with pytest.raises(UsageError, match='has no weights "COCO_V2"; it has none, pretrained, COCO_V1, or give a file'):
+        build(ModelSpec(arch="torchvision:fcos_resnet50_fpn", weights="COCO_V2"), CLASSES, SIZE, "detection")
     with pytest.raises(UsageError, match="publishes no weights"):
         build(ModelSpec(arch="fcos:seresnet18"), CLASSES, SIZE, "detection")
 
@@ -255,6 +262,34 @@ def test_a_file_of_a_small_detector_leaves_other_classes_out(tmp_path: Path) -> 
     trunk = "model.backbone.trunk.stem.0.weight"
     assert torch.equal(other.body.get_parameter(trunk), source.body.get_parameter(trunk))
     assert "the head starts at random" in str(other.loaded)
+
+
+def older(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Name tensors as torchvision's first Mask R-CNN file does, whose frozen norms count no batches."""
+    swaps = {"rpn.head.conv.0.0.": "rpn.head.conv.", "mask_head.0.0.": "mask_head.mask_fcn1."}
+    swaps |= {f"{block}_blocks.{i}.0.": f"{block}_blocks.{i}." for block in ("inner", "layer") for i in range(4)}
+    swaps |= {f"mask_head.{i}.0.": f"mask_head.mask_fcn{i + 1}." for i in range(4)}
+    found = {}
+    for name, value in state.items():
+        for new, old in swaps.items():
+            name = name.replace(new, old)
+        found[name] = value
+    return {name: value for name, value in found.items() if "num_batches" not in name}
+
+
+def test_published_weights_of_a_whole_detector_lose_their_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = torchvision.models.get_model("maskrcnn_resnet50_fpn", weights=None, weights_backbone=None).state_dict()
+    monkeypatch.setattr(weights, "published_state", lambda *_: older(source))
+    network = build(ModelSpec(arch="torchvision:maskrcnn_resnet50_fpn"), CLASSES, SIZE, "instance")
+    own = network.body.get_submodule("model").state_dict()
+    differ = {name for name, value in own.items() if not torch.equal(value, source[name][: len(value)])}
+    assert differ == {
+        f"roi_heads.{layer}.{kind}"
+        for layer in ("box_predictor.cls_score", "box_predictor.bbox_pred", "mask_predictor.mask_fcn_logits")
+        for kind in ("weight", "bias")
+    }
+    assert network.card.pretraining == "COCO (COCO_V1)"
+    assert network.groups[-1][0] == "model.backbone.fpn.inner_blocks.0.0.weight"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Classifiers from torchvision; torchvision_semantic has its networks for label maps."""
+"""Classifiers from torchvision; torchvision_semantic and torchvision_detection have its other networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bakeoff.data.dataset import TaskName
 from bakeoff.errors import UsageError
-from bakeoff.models import torchvision_semantic, weights
+from bakeoff.models import torchvision_detection, torchvision_semantic, weights
 from bakeoff.models.groups import from_children
 from bakeoff.models.head import Pool, attach, classifier, first_line
 from bakeoff.models.spec import Card, Head, ModelSpec, Network
@@ -31,7 +31,7 @@ def names(task: TaskName = "classification") -> tuple[str, ...]:
     if task == "semantic":
         return torchvision_semantic.names()
     if task != "classification":
-        return ()
+        return torchvision_detection.names(task)
     return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
@@ -42,7 +42,10 @@ def has(arch: str, task: TaskName) -> bool:
 
 def card(arch: str) -> Card:
     """Return the page and the training data of the default weights; torchvision states a licence for few of them."""
-    return torchvision_semantic.card(arch) if has(arch, "semantic") else _card(published(arch))
+    if has(arch, "semantic"):
+        return torchvision_semantic.card(arch)
+    ready = has(arch, "detection") or has(arch, "instance")
+    return torchvision_detection.card(arch) if ready else _card(published(arch))
 
 
 def published(arch: str, which: str = "pretrained") -> Any:
@@ -58,7 +61,7 @@ def published(arch: str, which: str = "pretrained") -> Any:
 
 
 def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classification") -> Network:
-    """Build a torchvision classifier for images of `size` pixels, or a network for label maps; no auxiliary outputs.
+    """Build a torchvision classifier for images of `size` pixels, or a network of another task; no auxiliary outputs.
 
     `weights` may also name an entry of torchvision's, such as "IMAGENET1K_V1".  Raises UsageError for options or sizes
     that the architecture refuses, ResourceError when the weights cannot be had, WeightsMismatch for a file that does
@@ -66,6 +69,8 @@ def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classifica
     """
     if task == "semantic":
         return torchvision_semantic.build(spec, classes)
+    if task != "classification":
+        return torchvision_detection.build(spec, classes)
     model = _create(spec, classes, size)
     head = _head(model)
     loaded = Card(pretraining="none")

@@ -17,6 +17,7 @@ from bakeoff.models.groups import Groups, from_children, with_head
 
 Found = dict[str, Tensor]
 MULTIPLE = 32  # sides are padded to a multiple of it, so that every map's stride is exact
+NECKS = ("neck", "steps", "fpn", "extra")  # what stands behind the backbone in a wrapper of both
 SWITCHES = ("rpn", "roi_heads")  # parts of torchvision's models that look at their own training flag
 
 
@@ -117,8 +118,10 @@ class Detector(nn.Module):
 
 def _wrapped(module: nn.Module) -> str:
     """Return the name of the child that holds a wrapper's network, "" for a network itself."""
-    children = [name for name, _ in module.named_children()]
-    return "trunk" if "trunk" in children else "model" if children == ["model"] else ""
+    children = {name for name, _ in module.named_children()}
+    pairs = ({"trunk", "neck"}, {"trunk", "steps"}, {"body", "fpn"}, {"features", "extra"})
+    known = children in ({"trunk"}, {"model"}, *pairs)
+    return next(name for name, _ in module.named_children() if name not in NECKS) if known else ""
 
 
 def _heads(model: Any) -> list[nn.Module]:

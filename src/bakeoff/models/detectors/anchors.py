@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 RATIOS = (0.5, 1.0, 2.0)  # height / width
 
@@ -36,14 +36,19 @@ class GridAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is not 
         return [anchors] * len(image_list.image_sizes)
 
 
-class DefaultBoxes(DefaultBoxGenerator):  # type: ignore[misc]
-    """SSD's default boxes in float32."""
+class InFloat32(nn.Module):
+    """One of torchvision's anchor generators, which would make anchors in the maps' precision."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        """Take it over."""
+        super().__init__()
+        self.generator = generator
 
     def forward(self, image_list: Any, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Return all boxes (N, 4) for each image."""
+        """Return its anchors (N, 4) for each image; it looks at the shape of the maps alone."""
         shapes = [found.new_empty((), dtype=torch.float32).expand(found.shape) for found in feature_maps]
-        boxes: list[Tensor] = super().forward(image_list, shapes)
-        return boxes
+        anchors: list[Tensor] = self.generator(image_list, shapes)
+        return anchors
 
 
 def octaves(smallest: float, count: int, scales: int = 1) -> list[list[float]]:

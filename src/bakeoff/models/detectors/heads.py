@@ -9,6 +9,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -18,7 +19,7 @@ from torchvision.models.detection.ssdlite import SSDLiteHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from bakeoff.models.detectors.adapter import Detector
-from bakeoff.models.detectors.anchors import RATIOS, DefaultBoxes, GridAnchors, octaves
+from bakeoff.models.detectors.anchors import RATIOS, GridAnchors, InFloat32, octaves
 from bakeoff.models.detectors.pyramid import Extended, Norm, Pyramid, feature_pyramid, norms, widths_of
 
 LARGE = 512  # from this side on, the widths of the papers; below, those that suit a small image
@@ -187,10 +188,10 @@ def _ssdlite(trunk: nn.Module, classes: int, size: int, options: HeadOptions) ->
     extra = math.ceil(math.log2(size / DEEPEST))
     pyramid = Pyramid(trunk, Extended(widths_of(trunk, size)[-1], extra), size)
     share = min((options.smallest or 0) / size, RATIO_LIMITS[1])
-    boxes = DefaultBoxes([[2, 3] for _ in pyramid.widths], share, RATIO_LIMITS[1])
+    boxes = DefaultBoxGenerator([[2, 3] for _ in pyramid.widths], share, RATIO_LIMITS[1])
     head = SSDLiteHead(pyramid.widths, boxes.num_anchors_per_location(), classes + 1, _lite_norm)
     limits = {**_limits(options), "topk_candidates": 300}
-    return cast(nn.Module, SSD(pyramid, boxes, (size, size), classes + 1, head=head, **limits))
+    return cast(nn.Module, SSD(pyramid, InFloat32(boxes), (size, size), classes + 1, head=head, **limits))
 
 
 def _lite_norm(channels: int) -> nn.Module:
