@@ -20,15 +20,17 @@ from bakeoff.data.decode import decode
 from bakeoff.data.sheet import show_sheet
 from bakeoff.errors import BakeoffError, DataError, UnreadableImage, UsageError
 from bakeoff.evaluate.planner import Design
-from bakeoff.models import build
+from bakeoff.models import TASK_NAMES, build, small
 from bakeoff.models.catalogue import catalogue
 from bakeoff.models.spec import ModelSpec
+from bakeoff.predict import Output
 from bakeoff.prepare import prepare
 from bakeoff.progress import Progress
 from bakeoff.settings import set_value
 from bakeoff.store import StudyFolder
 from bakeoff.study import Study, make_study
-from bakeoff.verbs import find_study, init, run, write_predictions
+from bakeoff.tasks import semantic
+from bakeoff.verbs import find_study, init, run
 
 
 @pytest.fixture
@@ -105,7 +107,8 @@ def test_links_that_lead_nowhere_are_named_as_images(photos: Path) -> None:
 
 
 def test_a_list_can_be_asked_for_by_its_source() -> None:
-    assert [entry.name for entry in catalogue("small:")] == ["cnn", "mlp", "resnet", "vit"]
+    names = {name for task in TASK_NAMES for name in small.names(task)}
+    assert {(entry.family, entry.name) for entry in catalogue("small:")} == {("small", name) for name in names}
     assert {"cnn", "mlp"} <= {entry.name for entry in catalogue("small") if entry.family == "small"}
 
 
@@ -160,10 +163,17 @@ def test_one_of_a_thing_is_not_spoken_of_in_the_plural() -> None:
     assert planner_sentence(Design(12, 1), 1.0).startswith("1 seed and 12 independent test images are too few")
 
 
+def test_the_planner_says_what_it_was_planned_for() -> None:
+    design, metrics = Design(200, 5), semantic.METRICS
+    assert "accuracy" not in planner_sentence(design, 1.0)
+    assert "near 85 %; for mean IoU a rough guide). Smaller" in planner_sentence(design, 1.0, metrics["miou"])
+    assert "consider" not in planner_sentence(design, 1.0, metrics["log_loss"])  # whose eps is not in points
+
+
 def test_an_unknown_model_leaves_no_study_behind(photos: Path, tmp_path: Path) -> None:
     for verb in (run, init):
-        with pytest.raises(UsageError, match="did you mean cnn"):
-            verb(photos, tmp_path / "study", models=["small:cmn"])
+        with pytest.raises(UsageError, match="did you mean mlp"):
+            verb(photos, tmp_path / "study", models=["small:mpl"])
     assert not (tmp_path / "study").exists()
 
 
@@ -173,8 +183,8 @@ def test_one_model_may_be_named_without_a_list(photos: Path) -> None:
 
 
 def test_predictions_are_not_written_under_a_name_that_says_something_else(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"\.csv or \.jsonl"):
-        write_predictions(tmp_path, ["x.png"], tmp_path / "labels.xlsx", (64, "auto"), False)
+    with pytest.raises(UsageError, match=r"\.csv, \.jsonl or \.json"):
+        Output(tmp_path / "labels.xlsx").chosen("classification")
 
 
 def test_the_audit_speaks_before_anything_trains(photos: Path, tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,17 +16,23 @@ from typer.testing import CliRunner
 
 from bakeoff import execution
 from bakeoff.cli import app
+from bakeoff.contest import check_question
 from bakeoff.data.augment import Augment, Mix
 from bakeoff.data.cache import build_pixels
-from bakeoff.data.dataset import TaskName
+from bakeoff.data.dataset import Dataset, TaskName
 from bakeoff.data.formats import read
 from bakeoff.data.load import Feed
 from bakeoff.data.scenes import write_scenes
+from bakeoff.data.split import Split, Splits
 from bakeoff.data.stored import build_targets, open_targets
-from bakeoff.errors import Refused
+from bakeoff.errors import Refused, UsageError
+from bakeoff.execute import inverse_frequencies
 from bakeoff.models import FAMILIES, build
 from bakeoff.models.spec import ModelSpec
 from bakeoff.models.trained import weights_hash
+from bakeoff.prepare import Prepared
+from bakeoff.store import StudyFolder
+from bakeoff.study import Candidate, make_study
 from bakeoff.tasks import TASKS
 from bakeoff.tasks.inference import Conditions
 from bakeoff.train.loop import State, Step, train
@@ -174,3 +183,53 @@ def test_a_broken_candidate_is_named_before_anything_trains(tmp_path: Path, monk
     assert not list(study.glob("runs/*/history.jsonl"))
     stored = json.loads((study / "guards.json").read_text(encoding="utf-8"))
     assert all(result["ok"] for result in stored["fcn"]["results"])
+
+
+def test_a_broken_network_stays_refused_until_its_file_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "nets.py"
+    source.write_text("broken", encoding="utf-8")
+    asked = []
+
+    def ask(_entry: str, candidates: Sequence[Candidate], *_: object) -> Iterator[dict[str, Any]]:
+        for candidate in candidates:
+            asked.append(candidate.name)
+            ok = candidate.name != "mine" or source.read_text(encoding="utf-8") == "whole"
+            result = {"code": "skip", "ok": ok, "sentence": "its skip connection does nothing"}
+            yield {"candidate": candidate.name, "results": [result]}
+
+    monkeypatch.setattr(execution, "_ask", ask)
+    mine = {"name": "mine", "model": f"{source}:build"}
+    study = make_study({"data": {"path": "x"}, "candidates": [{"name": "sound", "model": "small:unet"}, mine]})
+    prepared = cast(Prepared, SimpleNamespace(dataset=Dataset("semantic", ("a", "b"), (), tmp_path)))
+    folder = StudyFolder(tmp_path)
+    for _ in range(2):  # asking once more is no way around
+        with pytest.raises(Refused, match="mine: its skip connection does nothing"):
+            execution.guard(study, prepared, {}, folder)
+    source.write_text("whole", encoding="utf-8")
+    execution.guard(study, prepared, {}, folder)
+    assert asked == ["sound", "mine", "mine"]
+
+
+def test_a_class_without_training_pixels_does_not_drown_the_others() -> None:
+    assert inverse_frequencies(np.array([300.0, 100.0, 0.0])) == pytest.approx((400 / 900, 400 / 300, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("task", "recipe", "words"),
+    [
+        ("detection", {"class_weights": True}, "knows neither label smoothing nor class weights"),  # own losses
+        ("semantic", {"loss": "dice", "class_weights": True}, "has no class weights"),  # nothing to weigh
+        ("semantic", {"balanced": True}, "use recipe.class_weights"),  # no one class of an image
+        ("instance", {"mixup": 0.2}, "mixup and cutmix mix labels"),  # nor one label
+    ],
+)
+def test_what_a_task_has_not_is_refused_before_anything_is_built(
+    task: TaskName, recipe: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    study = make_study({"data": {"path": "x"}, "recipe": recipe, "candidates": ["small:any"]})
+    part = Split(("a",), (), ("b",))
+    prepared = SimpleNamespace(dataset=Dataset(task, ("a", "b"), (), tmp_path), splits=Splits((part,), 0, "", {}))
+    with pytest.raises(UsageError, match=f"any: .*{words}"):
+        check_question(study, cast(Prepared, prepared))

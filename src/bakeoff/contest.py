@@ -18,7 +18,7 @@ from bakeoff.errors import Refused, RunError, UsageError, nearest
 from bakeoff.evaluate.planner import Design, planner_table, smallest_difference
 from bakeoff.execution import as_error, decide, guard, open_engine, versions
 from bakeoff.files import digest, read_json, write_json, write_text
-from bakeoff.findings import plural, printable
+from bakeoff.findings import lowered, plural, printable
 from bakeoff.models import python_file, resolve
 from bakeoff.models.spec import ModelSpec
 from bakeoff.models.weights import file_hash
@@ -26,7 +26,7 @@ from bakeoff.prepare import Prepared, Tell, counter, prepare, silent
 from bakeoff.store import Run, StudyFolder
 from bakeoff.study import Candidate, Study, make_study, to_toml
 from bakeoff.tasks import TASKS
-from bakeoff.tasks.task import LossOptions
+from bakeoff.tasks.task import LossOptions, Metric
 from bakeoff.train.checkpoint import clear
 
 
@@ -95,10 +95,16 @@ def check_question(study: Study, prepared: Prepared) -> None:
 def _check_recipe(candidate: Candidate, dataset: Dataset) -> None:
     """Raise UsageError for what a recipe asks for and the task does not have."""
     recipe = candidate.recipe
+    weights = (1.0,) * len(dataset.classes) if recipe.class_weights else None
     try:
-        TASKS[dataset.task](dataset.classes, LossOptions(recipe.loss, recipe.label_smoothing))
+        TASKS[dataset.task](dataset.classes, LossOptions(recipe.loss, recipe.label_smoothing, weights))
     except UsageError as error:
-        raise UsageError(f"{printable(candidate.name)}: recipe.loss: {error}") from None
+        raise UsageError(f"{printable(candidate.name)}: recipe: {error}") from None
+    if recipe.balanced and dataset.task == "semantic":
+        raise UsageError(
+            f"{printable(candidate.name)}: recipe.balanced draws images by their class, and a label map holds many: "
+            "use recipe.class_weights"
+        )
     if dataset.task != "classification" and (recipe.mixup or recipe.cutmix):
         raise UsageError(
             f"{printable(candidate.name)}: mixup and cutmix mix labels of whole images; not for {dataset.task}"
@@ -113,7 +119,10 @@ def speak_before(study: Study, prepared: Prepared, folder: StudyFolder, tell: Te
     seeds = study.split.repeats if crossed else study.seeds
     names = len(study.candidates)
     tests = max(1, names - 1 if study.baseline else names * (names - 1) // 2)
-    words = planner_sentence(Design(groups, seeds, study.split.folds, tests), study.eps)
+    task = TASKS[prepared.dataset.task](prepared.dataset.classes)
+    name = study.metric or task.headline
+    other = None if name == "accuracy" else task.table[name]
+    words = planner_sentence(Design(groups, seeds, study.split.folds, tests), study.eps, other)
     table = {
         f"{n} images": {f"{s} seeds": 100 * planner_table(images=(n,), seeds=(s,))[n, s] for s in (3, 5, 10)}
         for n in (50, 100, 200, 500, 1000, 2000, 5000)
@@ -123,15 +132,19 @@ def speak_before(study: Study, prepared: Prepared, folder: StudyFolder, tell: Te
     return words
 
 
-def planner_sentence(design: Design, eps: float) -> str:
-    """Say what a design can find (at accuracy 85 %, seed sd 1 point) and, when that is more than eps, what to do."""
+def planner_sentence(design: Design, eps: float, metric: Metric | None = None) -> str:
+    """Say what a design can find (at accuracy 85 %, seed sd 1 point) and, when that is more than eps, what to do.
+
+    `metric` is given where the study is about another one than accuracy, of which less is known beforehand.
+    """
     unit = "repeat" if design.folds > 1 else "seed"
     plan = f"{plural(design.seeds, unit)} and {plural(design.images, 'independent test image')}"
     if design.seeds < 2 or design.images < 20:
         return f"{plan} are too few for a claim about the models: 3 {unit}s and 20 images are the least."
     found = 100 * smallest_difference(design)
-    words = f"With {plan} this study finds a difference of {found:.1f} points or more with 80 % power."
-    if found <= eps:
+    rough = "" if metric is None else f" (planned for accuracy near 85 %; for {lowered(metric.title)} a rough guide)"
+    words = f"With {plan} this study finds a difference of {found:.1f} points or more with 80 % power{rough}."
+    if found <= eps or (metric is not None and not metric.percent):  # points and eps are then of two kinds
         return words
     better = (
         "more seeds" if design.images >= 1000 else "cross-validation (every image is then a test image) or more images"

@@ -187,10 +187,15 @@ def make_task(work: Work) -> Task:
     """Return the task with the recipe's loss options."""
     weights = None
     if work.recipe.class_weights:
-        counts = _counts(work)
-        weights = tuple((counts.sum() / (len(counts) * np.maximum(counts, 1))).tolist())
+        weights = inverse_frequencies(_counts(work))
     options = LossOptions(work.recipe.loss, work.recipe.label_smoothing, weights)
     return TASKS[work.dataset.task](work.dataset.classes, options)
+
+
+def inverse_frequencies(counts: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return class weights whose mean over all that was counted is 1; a class that does not occur has the weight 1."""
+    found = counts.sum() / (len(counts) * np.maximum(counts, 1))
+    return tuple(np.where(counts > 0, found, 1.0).tolist())  # label smoothing looks at absent classes too
 
 
 def _counts(work: Work) -> NDArray[np.float64]:

@@ -13,13 +13,17 @@ from bakeoff.engines.local import LocalEngine, share_cores
 from bakeoff.errors import BakeoffError, DataError, Refused, ResourceError, RunError, UsageError
 from bakeoff.files import digest, read_json, write_json
 from bakeoff.findings import printable
+from bakeoff.models import python_file, resolve
 from bakeoff.prepare import Prepared, Tell, silent
 from bakeoff.store import StudyFolder
 from bakeoff.study import Candidate, Study
 from bakeoff.timing import choose
 
 ERRORS: dict[int, type[BakeoffError]] = {2: UsageError, 3: DataError, 4: RunError, 5: ResourceError, 6: Refused}
-PACKAGES = ("bakeoff", "torch", "torchvision", "timm", "numpy", "pillow")
+PACKAGES = (
+    *("bakeoff", "torch", "torchvision", "timm", "segmentation-models-pytorch"),
+    *("numpy", "pillow", "opencv-python-headless", "faster-coco-eval"),
+)
 
 
 def decide(study: Study, prepared: Prepared, folder: StudyFolder, tell: Tell = silent) -> dict[str, Any]:
@@ -75,17 +79,16 @@ def guard(study: Study, prepared: Prepared, decided: dict[str, Any], folder: Stu
 
     Raises Refused, naming candidates and reasons, when one is broken: hours of training would say nothing about it.
     """
-    known: dict[str, Any] = read_json(folder.guards) if folder.guards.exists() else {}
-    keys = {
-        c.name: digest([c.model.model_dump(mode="json"), c.recipe.model_dump(mode="json")]) for c in study.candidates
-    }
-    todo = [c for c in study.candidates if known.get(c.name, {}).get("key") != keys[c.name]]
-    if study.execution.guards == "off" or not todo:
+    if study.execution.guards == "off":
         return
-    tell("", {"kind": "phase", "name": "guards"})
-    for fact in _ask("bakeoff.guards:check", todo, study, prepared, decided):
-        known[fact["candidate"]] = {"key": keys[fact["candidate"]], "results": fact["results"]}
-    write_json(folder.guards, {name: known[name] for name in keys})
+    known: dict[str, Any] = read_json(folder.guards) if folder.guards.exists() else {}
+    keys = {candidate.name: _tried(candidate, study, prepared) for candidate in study.candidates}
+    todo = [c for c in study.candidates if known.get(c.name, {}).get("key") != keys[c.name]]
+    if todo:
+        tell("", {"kind": "phase", "name": "guards"})
+        for fact in _ask("bakeoff.guards:check", todo, study, prepared, decided):
+            known[fact["candidate"]] = {"key": keys[fact["candidate"]], "results": fact["results"]}
+        write_json(folder.guards, {name: known[name] for name in keys})
     broken = [
         f"  {printable(name)}: {result['sentence']}"
         for name in keys
@@ -97,6 +100,14 @@ def guard(study: Study, prepared: Prepared, decided: dict[str, Any], folder: Stu
             "these networks are broken, nothing was trained:\n" + "\n".join(broken) + "\nmend or remove them; to train "
             "them as they are, switch the guards off: --set execution.guards=off"
         )
+
+
+def _tried(candidate: Candidate, study: Study, prepared: Prepared) -> str:
+    """Hash all that a guard's answer depends on; a file that was mended is tried again."""
+    model = resolve(candidate.model, prepared.dataset.task)
+    source = python_file.source_hash(model.arch) if model.source == python_file.NAME else None
+    data = [prepared.dataset.task, len(prepared.dataset.classes), model.size or study.size]
+    return digest([model.model_dump(mode="json"), candidate.recipe.model_dump(mode="json"), source, data])
 
 
 def count_runs(study: Study) -> int:
