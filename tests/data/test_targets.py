@@ -204,3 +204,15 @@ def test_a_frame_of_the_same_size_moves_nothing() -> None:
     assert np.array_equal(frame.boxes(boxes), boxes)
     values = np.random.default_rng(0).integers(0, 9, (16, 16)).astype(np.uint8)
     assert np.array_equal(frame.pixels(values, IGNORE), values)
+
+
+def test_masks_with_one_meaning_share_it_after_reading(tmp_path: Path) -> None:
+    coding = Coding("value", tuple((value, value) for value in range(150)))
+    records = tuple(Record(name, name, MaskFiles(((f"{name}.png", coding),))) for name in ("a.jpg", "b.jpg"))
+    data = Dataset("semantic", tuple(f"{value:03d}" for value in range(150)), records, tmp_path)
+    again = Dataset.from_json(json.loads(json.dumps(data.to_json())))
+    assert again == data
+    first, second = (record.target for record in again.records)
+    assert isinstance(first, MaskFiles)
+    assert isinstance(second, MaskFiles)
+    assert first.layers[0][1] is second.layers[0][1]

@@ -279,6 +279,21 @@ def test_the_foreground_is_listed_for_two_classes() -> None:
     assert "foreground_dice" not in TASKS["semantic"](CLASSES).table
 
 
+@pytest.mark.parametrize(
+    ("names", "foreground"),
+    [
+        (("background", "cell"), 1),  # the usual order
+        (("Animal", "Background"), 0),  # the ground is last in string order
+        (("a", "b"), 1),  # nothing says which is the ground
+    ],
+)
+def test_the_foreground_is_what_is_not_called_background(names: tuple[str, str], foreground: int) -> None:
+    columns = {name: np.array([[1, 4]], np.int64) for name in ("tp", "fp", "fn")}
+    columns["fn"] = np.array([[3, 0]], np.int64)
+    found = METRICS["foreground_dice"].function(Outcomes(("x",), names, columns))
+    assert found == pytest.approx([2 / 6, 8 / 12][foreground])
+
+
 def test_an_outcome_is_cheap() -> None:
     truth, prediction = drawn(1, 256, 0, 0.02, 12)
     scores = np.random.default_rng(0).random((12, 256, 256), np.float32)

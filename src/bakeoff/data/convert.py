@@ -26,12 +26,11 @@ from bakeoff.data.formats.annotations import boxes
 from bakeoff.data.formats.rows import UNLABELLED
 from bakeoff.data.formats.target import new_folder, places
 from bakeoff.data.masks import area, bounds, palette, read_label_map, to_pixels, to_runs
-from bakeoff.data.targets import IGNORE, MOST_CLASSES, Boxes, Coding, Instances, MaskFiles
+from bakeoff.data.targets import GROUNDS, IGNORE, MOST_CLASSES, Boxes, Coding, Instances, MaskFiles
 from bakeoff.errors import DataError, UsageError
 from bakeoff.findings import plural
 
 BACKGROUND = "background"
-GROUNDS = (BACKGROUND, "unlabeled", "unlabelled", "void")  # classes that are no object
 STEPS: dict[TaskName, tuple[TaskName, ...]] = {  # task -> those that are one step away, the shortest way first
     "classification": (),
     "semantic": ("instance",),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 IGNORE = 255  # in a label map: this pixel is neither learned nor judged
 CLEAR = 254  # in a coding: this layer says nothing here, what lies below shows
 MOST_CLASSES = 254  # of a label map of bytes
+GROUNDS = ("background", "unlabeled", "unlabelled", "void")  # usual names of what is no object
 
 Polygons = tuple[tuple[float, ...], ...]  # the parts of one object, each x1, y1, x2, y2, …
 Mask = Polygons | bytes  # bytes: COCO's compressed run lengths, at the size that the target states
@@ -211,7 +213,7 @@ def target_from_json(content: Any) -> Target:
         return Label(content)
     if "layers" in content:
         layers = tuple(
-            (file, Coding(kind, tuple((int(a), int(b)) for a, b in pairs), rest))
+            (file, _coding(kind, tuple((int(a), int(b)) for a, b in pairs), rest))
             for file, kind, pairs, rest in content["layers"]
         )
         return MaskFiles(layers, content["ground"])
@@ -223,6 +225,12 @@ def target_from_json(content: Any) -> Target:
     if "masks" in content:
         return Instances(size, **fields, masks=tuple(_mask_from(text) for text in content["masks"]))
     return Boxes(size, **fields)
+
+
+@lru_cache(maxsize=256)
+def _coding(kind: Any, pairs: tuple[tuple[int, int], ...], rest: int | None) -> Coding:
+    """Return a coding that thousands of masks share: with 150 classes in each they would fill the memory."""
+    return Coding(kind, pairs, rest)
 
 
 def _numbers(values: NDArray[np.float64]) -> list[float | str]:

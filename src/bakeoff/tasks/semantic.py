@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bakeoff.data.dataset import TaskName
-from bakeoff.data.targets import IGNORE, LabelMap
+from bakeoff.data.targets import GROUNDS, IGNORE, LabelMap
 from bakeoff.errors import UsageError, nearest
 from bakeoff.tasks.classification import LEAST_PROBABILITY
 from bakeoff.tasks.overlap import counts, mean_present, resized, resized_scores, share
@@ -38,7 +38,7 @@ class Semantic:
     """
 
     def __init__(self, classes: tuple[str, ...], loss: LossOptions = PLAIN_LOSS) -> None:
-        """Remember the classes and the options of the loss; with two classes, the second is the foreground."""
+        """Remember the classes and the options of the loss."""
         if loss.name not in LOSSES:
             raise UsageError(
                 f"semantic has no loss {loss.name!r}{nearest(loss.name, LOSSES)}; it has {', '.join(LOSSES)}"
@@ -174,8 +174,14 @@ def _pixel_accuracy(outcomes: Outcomes) -> float:
 
 
 def _foreground_dice(outcomes: Outcomes) -> float:
-    """Return the Dice of the second of two classes over all images; NaN for another number of classes."""
-    return float(_ratio(outcomes, 2, images=False)[1]) if len(outcomes.classes) == 2 else float("nan")
+    """Return the Dice of the one of two classes that is not called background, over all images.
+
+    Where neither or both are called so (data.targets.GROUNDS) it is the second.  NaN for another number of classes.
+    """
+    if len(outcomes.classes) != 2:
+        return float("nan")
+    first, second = (name.casefold() in GROUNDS for name in outcomes.classes)
+    return float(_ratio(outcomes, 2, images=False)[0 if second and not first else 1])
 
 
 def _log_loss(outcomes: Outcomes) -> float:
