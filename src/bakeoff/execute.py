@@ -178,6 +178,7 @@ def _hand_over(work: Work, task: Task, state: State, facts: dict[str, Any]) -> I
 def _save_model(work: Work, network: Network, run: Run) -> None:
     """Write the trained network with what is needed to use it elsewhere."""
     info = {"run": run.id, "candidate": run.candidate, "data": work.dataset.fingerprint, "facts": run.facts}
+    info["judged"] = work.run.settings.get("judged", work.size)
     resize = work.run.settings["resize"]
     model = Trained(network, work.spec, work.dataset.task, work.dataset.classes, work.size, resize, info)
     trained.save(work.folder.path, model)

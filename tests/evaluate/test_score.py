@@ -15,6 +15,8 @@ from torch import nn
 
 from bakeoff.data.cache import build_pixels, open_pixels
 from bakeoff.data.dataset import Dataset, Record, labelled
+from bakeoff.data.formats import read
+from bakeoff.data.scenes import write_scenes
 from bakeoff.data.targets import Label
 from bakeoff.errors import DataError, UnreadableImage, UsageError
 from bakeoff.evaluate.classes import with_classes
@@ -182,3 +184,17 @@ def test_nothing_to_score_is_refused(tmp_path: Path, model: Trained) -> None:
         score(model, dataset, [], device="cpu")
     with pytest.raises(UsageError, match=r"not in the data: \['x'\]"):
         score(model, dataset, ["x"], device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("info", "side"),
+    [
+        ({}, 12),  # a model that says nothing
+        ({"judged": 24}, 24),  # one of a study at 24 pixels
+    ],
+)
+def test_label_maps_are_judged_at_the_size_of_the_study(info: dict[str, int], side: int, tmp_path: Path) -> None:
+    data = read(write_scenes(tmp_path / "scenes", "semantic", count=2, size=32))
+    network = Network(nn.Conv2d(3, len(data.classes), 1), (("weight", "bias"),))
+    model = Trained(network, ModelSpec(arch="small:fcn"), "semantic", data.classes, 12, "squash", info)
+    assert score(model, data, device="cpu").outcomes.columns["valid"].tolist() == [side**2, side**2]

@@ -84,7 +84,8 @@ def score(
 ) -> Score:
     """Evaluate a trained model on the records `ids` of a dataset (all of them when None).
 
-    Classes are matched by name: a dataset may lack some of the model's, but not have others.  `groups` maps record ids
+    It is judged in the frame that its study was judged in, whatever its own input side.  Classes are matched by name: a
+    dataset may lack some of the model's, but not have others.  `groups` maps record ids
     to groups (None: the groups of the records); an image without one is its own.  Raises DataError for classes that
     the model does not know or another task, UsageError when there is nothing to evaluate, UnreadableImage.
     """
@@ -100,7 +101,8 @@ def score(
     part = replace(dataset, records=tuple(record for record in dataset.records if record.id in wanted))
     matched = with_classes(part, ready.classes)
     task: Task = TASKS[ready.task](ready.classes)
-    images = Images(matched, Decoded(matched, ready.size, ready.resize), Framed(matched, ready.size, ready.resize))
+    judged = int(ready.info.get("judged", ready.size))  # the size that its study judged it at
+    images = Images(matched, Decoded(matched, ready.size, ready.resize), Framed(matched, judged, ready.resize))
     outcomes = evaluate(task, ready.network.to(chosen), images, names, Conditions(chosen))
     known = {r.id: r.group for r in dataset.records if r.group is not None} if groups is None else groups
     units = group_codes([f"g{known[id]}" if id in known else f"i{id}" for id in names], len(names))
