@@ -25,13 +25,13 @@ STUDIES: dict[TaskName, dict[str, Any]] = {
     "detection": {
         "size": 64,
         "seeds": 3,
-        "recipe": {"epochs": 20, "batch": 16, "augment": "digits", "stages": [{"rate": 3e-3, "warmup": 0.1}]},
+        "recipe": {"epochs": 15, "batch": 16, "augment": "digits", "stages": [{"rate": 3e-3, "warmup": 0.1}]},
         "candidates": ["small:faster_rcnn", "small:fcos"],
     },
     "instance": {
         "size": 64,
         "seeds": 3,
-        "recipe": {"epochs": 20, "batch": 16, "augment": "digits", "stages": [{"rate": 3e-3, "warmup": 0.1}]},
+        "recipe": {"epochs": 15, "batch": 16, "augment": "digits", "stages": [{"rate": 3e-3, "warmup": 0.1}]},
         "candidates": [
             "small:mask_rcnn",
             {"name": "mask_rcnn narrow", "model": {"arch": "small:mask_rcnn", "options": {"width": 12}}},
