@@ -9,7 +9,16 @@ from torch import Tensor
 
 from bakeoff.data.dataset import TaskName
 from bakeoff.errors import BakeoffError, UsageError, nearest
-from bakeoff.models import classics, from_detectors, from_smp, from_timm, from_torchvision, python_file, small
+from bakeoff.models import (
+    classics,
+    from_detectors,
+    from_smp,
+    from_timm,
+    from_torchvision,
+    from_transformers,
+    python_file,
+    small,
+)
 from bakeoff.models.head import probe
 from bakeoff.models.spec import Card, ModelSpec, Network
 
@@ -44,7 +53,10 @@ def _family(module: ModuleType) -> Family:
 
 # a bare architecture is looked up in this order; python files name themselves by ".py:"
 FAMILIES: tuple[Family, ...] = tuple(
-    map(_family, (small, from_torchvision, from_timm, from_smp, classics, from_detectors, python_file))
+    map(
+        _family,
+        (small, from_torchvision, from_timm, from_smp, classics, from_detectors, from_transformers, python_file),
+    )
 )
 
 

@@ -123,8 +123,15 @@ def flops(network: nn.Module, size: int) -> int:
     products, convolutions and attention, by torch.utils.flop_counter.
     """
     counter = FlopCounterMode(display=False)
-    with _open_attention(), counter:
-        _run(network, size)
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in learned:  # the counter asks inputs of modules for their gradient's function, parameters have none
+        parameter.requires_grad_(False)
+    try:
+        with _open_attention(), counter:
+            _run(network, size)
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
     return int(counter.get_total_flops())
 
 
