@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bakeoff.evaluate.pairs import LEAST_GROUPS, LEAST_IMAGES, Contest, Pair, best_set, result
 from bakeoff.evaluate.planner import next_step
 from bakeoff.evaluate.statistics import equivalence
-from bakeoff.findings import printable
+from bakeoff.findings import lowered, printable
 
 RELIABLE = 0.75  # P(A>B) from which a better model is called reliably better
 MANY_SEEDS = 20  # more seeds than this are no cheap next step
@@ -112,7 +112,7 @@ def _alone(contest: Contest, unit: Unit, title: str) -> str:
     value = abs(float(contest.tables[name].mean()))
     shown = f"{100 * value:.1f} %" if unit.percent else f"{value:.3g}"
     why = _without_runs(contest) if contest.absent else "one candidate"
-    return f"{why}, so there is nothing to compare: {printable(name)} reaches {title.lower()} {shown}"
+    return f"{why}, so there is nothing to compare: {printable(name)} reaches {lowered(title)} {shown}"
 
 
 def _without_runs(contest: Contest) -> str:
