@@ -173,7 +173,7 @@ BAD: list[tuple[str, Callable[[Path], Path], list[str], int, list[str]]] = [
     ("label without image", label_without_image, [], 3, ["gone.png"]),
     ("unreadable image", unreadable, [], 3, ["dog_07.png", "--skip-unreadable"]),
     ("leak between splits", leaking, [], 3, ["copy.png", "cat_00.png"]),
-    ("unknown model", lambda photos: photos, ["--models", "small:cmn,small:mlp"], 2, ["cmn", "cnn"]),
+    ("unknown model", lambda photos: photos, ["--models", "small:cnnn,small:mlp"], 2, ["cnnn", "cnn"]),
     ("unknown key", lambda photos: photos, ["--set", "recipe.epoch=3"], 2, ["recipe.epoch", "did you mean epochs"]),
     ("wrong value", lambda photos: photos, ["--set", "recipe.epochs=-3"], 2, ["recipe.epochs", "-3"]),
     ("no such data", lambda photos: photos / "none", [], 2, ["none"]),

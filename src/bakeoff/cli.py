@@ -192,7 +192,7 @@ def models(
     ] = None,
     family: Annotated[
         str | None,
-        typer.Option(help="Only this family: small, torchvision, timm, smp, classics, detectors."),
+        typer.Option(help="Only this family: small, torchvision, timm, smp, classics, detectors, transformers."),
     ] = None,
     licence: Annotated[str | None, typer.Option(help="Only weights of this licence, e.g. apache-2.0.")] = None,
     classes: Annotated[int, typer.Option(help="Number of classes of the layer table.")] = 1000,
