@@ -135,12 +135,12 @@ def _listed(place: Path) -> list[Path]:
     return images
 
 
-class _Texts(yaml.BaseLoader):
+class _Texts(yaml.BaseLoader):  # type: ignore[misc,unused-ignore]  # without type stubs
     """Reads every value as text and refuses a key that a mapping has twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Make a mapping."""
-        found = super().construct_mapping(node, deep)
+        found: dict[Hashable, Any] = super().construct_mapping(node, deep)
         if len(found) != len(node.value):
             raise yaml.constructor.ConstructorError(None, None, "a key appears twice", node.start_mark)
         return found
