@@ -133,7 +133,9 @@ def test_exceptions_fail_their_job_alone(entry: str, kind: str, expected: dict[s
 
 
 PARENT = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts in the background
 from bakeoff.engines import Job, LocalEngine
 for message in LocalEngine(1, 1).run([Job("a", "entries:hold", {"lock": sys.argv[1]})]):
     print(message.kind, flush=True)
