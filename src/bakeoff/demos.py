@@ -25,7 +25,7 @@ STUDIES: dict[TaskName, dict[str, Any]] = {
     "detection": {
         "size": 64,
         "seeds": 3,
-        "recipe": {"epochs": 15, "batch": 16, "augment": "digits", "stages": [{"rate": 3e-3, "warmup": 0.1}]},
+        "recipe": {"epochs": 20, "batch": 16, "augment": "digits", "stages": [{"rate": 3e-3, "warmup": 0.1}]},
         "candidates": ["small:faster_rcnn", "small:fcos"],
     },
     "instance": {
