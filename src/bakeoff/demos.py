@@ -19,7 +19,7 @@ STUDIES: dict[TaskName, dict[str, Any]] = {
     "semantic": {
         "size": 64,
         "seeds": 3,
-        "recipe": {"epochs": 20, "batch": 16, "augment": "digits", "stages": [{"rate": 3e-3, "warmup": 0.1}]},
+        "recipe": {"epochs": 20, "batch": 8, "augment": "digits", "stages": [{"rate": 3e-3, "warmup": 0.1}]},
         "candidates": ["small:unet", "small:fcn"],
     },
     "detection": {
