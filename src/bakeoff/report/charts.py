@@ -48,12 +48,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Axes:
-    """Titles of both axes, and the values they have to span (so that neighbouring charts share them)."""
+    """Titles of both axes, and the values they have to span (so that neighbouring charts share them).
+
+    `log`: whether the upward axis is logarithmic; None: when its values cover a factor of 20.
+    """
 
     x: str
     y: str
     x_values: Sequence[float] = field(default=())
     y_values: Sequence[float] = field(default=())
+    log: bool | None = None
 
 
 def front(points: Sequence[Point], up: bool = True) -> list[bool]:
@@ -114,7 +118,7 @@ def curves(
 ) -> Markup:
     """Draw curves; `stages` are the places on x where a training stage begins."""
     x = Scale(*_bounds([*axes.x_values, *(p[0] for line in lines for p in line.points)]), *_ends(size[0]), whole=True)
-    y = upward([*axes.y_values, *(p[1] for line in lines for p in line.points)], height=size[1])
+    y = upward([*axes.y_values, *(p[1] for line in lines for p in line.points)], axes.log, size[1])
     content = []
     for start in stages:
         content.append(tag("line", x1=x(start), x2=x(start), y1=y.start, y2=y.end, class_="stage"))

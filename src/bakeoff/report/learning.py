@@ -88,6 +88,11 @@ def _titles(material: Material) -> tuple[str, str]:
     return "loss (training solid, validation dashed)", f"validation {lowered(metric.title)}{unit}"
 
 
+def _log(material: Material) -> bool | None:
+    """Say how the metric's axis is scaled: a percentage is read on a linear one, however low it began."""
+    return False if material.metric.percent else None
+
+
 def _together(material: Material, courses: Sequence[Course]) -> list[Figure]:
     """Draw all candidates in two charts: training loss and validation metric."""
     shown = tuple(dict.fromkeys(course.candidate for course in courses))
@@ -98,7 +103,8 @@ def _together(material: Material, courses: Sequence[Course]) -> list[Figure]:
         if lines:
             caption = "Lines are means over runs." if crowd else "Thin lines are single runs, thick ones their mean."
             caption += _ends(courses) if name == "quality" else ""
-            drawing = curves(lines, Axes("epoch", axis), (), f"{title} of all candidates by epoch. {caption}")
+            axes = Axes("epoch", axis, log=_log(material) if name == "quality" else None)
+            drawing = curves(lines, axes, (), f"{title} of all candidates by epoch. {caption}")
             figures.append(Figure(title, drawing, caption, key(shown)))
     return figures
 
@@ -121,7 +127,7 @@ def _alone(material: Material, mine: Sequence[Course], everyone: Sequence[Course
     words = _words(mine, stages)
     titles = _titles(material)
     loss = Axes("epoch", titles[0], epochs, losses)
-    quality = Axes("epoch", titles[1], epochs, [p[1] for course in everyone for p in course.quality])
+    quality = Axes("epoch", titles[1], epochs, [p[1] for c in everyone for p in c.quality], _log(material))
     drawings = (
         (_lines(mine, "train", "thin" if len(mine) > 1 else "thick") + _lines(mine, "val", "dashed"), loss, "Loss"),
         (_lines(mine, "quality") + _means(mine, "quality"), quality, "Validation"),
