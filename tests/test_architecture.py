@@ -22,12 +22,15 @@ RANKS = {
     **dict.fromkeys(["store", "study", "demos"], 5),
     **dict.fromkeys(["compare", "prepare", "execute", "timing", "guards"], 6),
     "execution": 7,
-    **dict.fromkeys(["contest", "report", "doctor", "tables"], 8),
-    **dict.fromkeys(["verbs", "serve", "progress"], 9),
-    **dict.fromkeys(["options", "__init__"], 10),
-    "cli_data": 11,
-    "cli": 12,
-    "__main__": 13,
+    "runs": 8,
+    **dict.fromkeys(["tuning", "racing"], 9),
+    **dict.fromkeys(["contest", "report", "doctor", "tables"], 10),
+    "curve": 11,
+    **dict.fromkeys(["verbs", "serve", "progress"], 12),
+    **dict.fromkeys(["options", "__init__"], 13),
+    "cli_data": 14,
+    "cli": 15,
+    "__main__": 16,
 }
 HEAVY = {"torch", "torchvision", "timm", "scipy", "sklearn", "matplotlib", "cv2"}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "factory", "registry", "misc"}

@@ -167,7 +167,7 @@ def build(classes, size):
 @pytest.mark.usefixtures("inline")
 def test_a_broken_candidate_is_named_before_anything_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bakeoff.contest.guard", execution.guard)  # which the other studies here go without
-    monkeypatch.setattr("bakeoff.contest.open_engine", lambda _decided: pytest.fail("something is trained"))
+    monkeypatch.setattr("bakeoff.runs.open_engine", lambda _decided: pytest.fail("something is trained"))
     data = write_scenes(tmp_path / "scenes", "semantic", count=40, size=SIZE)
     (tmp_path / "nets.py").write_text(BROKEN, encoding="utf-8")
     models = f"small:fcn,{tmp_path / 'nets.py'}:build"

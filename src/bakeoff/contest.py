@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,21 +12,18 @@ from bakeoff.data.cache import build_pixels
 from bakeoff.data.dataset import Dataset
 from bakeoff.data.split import Splits
 from bakeoff.data.stored import build_targets
-from bakeoff.engines.engine import Job, Message
+from bakeoff.engines.engine import Job
 from bakeoff.errors import Refused, RunError, UsageError, nearest
 from bakeoff.evaluate.planner import Design, planner_table, smallest_difference
 from bakeoff.execution import as_error, decide, guard, open_engine, versions
-from bakeoff.files import digest, read_json, write_json, write_text
+from bakeoff.files import read_json, write_json, write_text
 from bakeoff.findings import lowered, plural, printable
-from bakeoff.models import python_file, resolve
-from bakeoff.models.spec import ModelSpec
-from bakeoff.models.weights import file_hash
 from bakeoff.prepare import Prepared, Tell, counter, prepare, silent
-from bakeoff.store import Run, StudyFolder
+from bakeoff.runs import Arena, plan_runs, train, unfinished
+from bakeoff.store import StudyFolder
 from bakeoff.study import Candidate, Study, make_study, to_toml
 from bakeoff.tasks import TASKS
 from bakeoff.tasks.task import LossOptions, Metric
-from bakeoff.train.checkpoint import clear
 
 
 def run(study: Study, path: Path, tell: Tell = silent) -> Comparison:
@@ -49,15 +45,16 @@ def run(study: Study, path: Path, tell: Tell = silent) -> Comparison:
         for size in {study.size, *study.sizes()}:
             build_targets(prepared.dataset, folder.cache, size, study.resize)
         execution = decide(study, prepared, folder, tell)
-        plan = plan_runs(study, prepared, execution)
+        arena = Arena(study, prepared, execution, folder, tell)
+        plan = plan_runs(arena)
         content = study.model_dump(mode="json")
         write_json(folder.plan, {"study": content, "runs": [planned.id for planned in plan]})
-        todo = _unfinished(plan, folder)
+        todo = unfinished(plan, folder)
         if todo:
             _refuse_other_versions(folder, execution["versions"])
             guard(study, prepared, execution, folder, tell)
         tell("", {"kind": "plan", "runs": len(plan), "done": len(plan) - len(todo)})
-        _train(todo, folder, execution, tell)
+        train(arena, todo)
         _time_predictions(folder, execution, tell)
         return judge(path)
 
@@ -152,86 +149,6 @@ def planner_sentence(design: Design, eps: float, metric: Metric | None = None) -
     return f"{words} Smaller ones stay undecided, but you care from {eps:g} on: consider {better}."
 
 
-def plan_runs(study: Study, prepared: Prepared, execution: dict[str, Any]) -> list[Run]:
-    """Return every run of the study, seed by seed, so that a study cut short has something of every candidate."""
-    crossed = study.split.folds > 1
-    seeds = [study.first_seed + number for number in range(1 if crossed else study.seeds)]
-    planned = [
-        _run(study, candidate, prepared, execution, (seed, part.repeat, part.fold))
-        for seed in seeds
-        for part in prepared.splits.parts
-        for candidate in study.candidates
-    ]
-    if study.repeat_one:
-        times = execution["timings"]
-        cheapest = min(study.candidates, key=lambda candidate: min(times[candidate.name].values()))
-        first = next(planned_run for planned_run in planned if planned_run.candidate == cheapest.name)
-        planned.append(replace(first, id=f"{first.id}-again"))
-    return planned
-
-
-def _run(
-    study: Study, candidate: Candidate, prepared: Prepared, execution: dict[str, Any], place: tuple[int, int, int]
-) -> Run:
-    """Return one run, not yet begun; its id ends in a hash of all that its numbers depend on."""
-    seed, repeat, fold = place
-    model = resolve(candidate.model, prepared.dataset.task)
-    spec = candidate.model_copy(update={"model": model}).model_dump(mode="json")
-    settings = {
-        "data": prepared.dataset.fingerprint,
-        "split": prepared.splits.hash,
-        "size": candidate.model.size or study.size,
-        "resize": study.resize,
-        **({} if prepared.dataset.task == "classification" else {"judged": study.size}),
-        "device": execution["devices"][0].split(":")[0],
-        **{key: execution[key] for key in ("precision", "layout", "threads", "loaders")},
-        **_contents(model),
-        **{f"version of {name}": version for name, version in execution["versions"].items()},
-    }
-    hash8 = digest([spec, settings, place])[:8]
-    where = f"r{repeat}f{fold}" if study.split.folds > 1 else f"s{seed}"
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in candidate.name)
-    return Run(f"{safe[:60]}-{where}-{hash8}", candidate.name, seed, repeat, fold, spec=spec, settings=settings)
-
-
-def _contents(model: ModelSpec) -> dict[str, str]:
-    """Return what the files behind a candidate hold: another file under the same name is another candidate."""
-    found = {"weights": model.weights}
-    if model.weights not in ("none", "pretrained") and Path(model.weights).is_file():
-        found["weights"] = file_hash(Path(model.weights))
-    if model.source == python_file.NAME:
-        found["arch"] = python_file.source_hash(model.arch)
-    return found
-
-
-def _unfinished(plan: Sequence[Run], folder: StudyFolder) -> list[Run]:
-    """Return what is not done; a run that diverged would diverge again, one that was lost is tried again."""
-    todo = []
-    for planned in plan:
-        stored = folder.run(planned.id).read()
-        if stored is None:
-            folder.run(planned.id).write(planned)
-        elif stored.state == "done" or "diverged_at" in stored.facts:
-            clear(folder.run(planned.id).checkpoints)  # a kill may have come between the end of a run and this
-            continue
-        todo.append(planned)
-    return todo
-
-
-def _train(todo: Sequence[Run], folder: StudyFolder, execution: dict[str, Any], tell: Tell) -> None:
-    """Run what is to be done, in workers, and note what failed."""
-    jobs = [Job(r.id, "bakeoff.execute:execute", {"study": str(folder.path.resolve()), "run": r.id}) for r in todo]
-    if not jobs:
-        return
-    with closing(open_engine(execution)) as engine:
-        for message in engine.run(jobs):
-            tell(
-                message.job_id, {"kind": message.kind, **message.content} if message.kind != "fact" else message.content
-            )
-            if message.kind == "failed":
-                _note_failure(folder, message)
-
-
 def _time_predictions(folder: StudyFolder, execution: dict[str, Any], tell: Tell) -> None:
     """Time one image on a trained network of each candidate, one after the other, when nothing else runs."""
     known: dict[str, float] = read_json(folder.latency) if folder.latency.exists() else {}
@@ -259,15 +176,6 @@ def _refuse_other_versions(folder: StudyFolder, begun: dict[str, str]) -> None:
             f"{folder.path} was begun with {', '.join(changed)}: runs would not be comparable; install what it was "
             "begun with, or start another study folder"
         )
-
-
-def _note_failure(folder: StudyFolder, message: Message) -> None:
-    """Write a failed run down; a full disk or a bug stops the study."""
-    if message.content["exit_code"] not in (4,):
-        raise as_error(message)
-    stored = folder.run(message.job_id).read()
-    if stored is not None and stored.state != "failed":
-        folder.run(message.job_id).write(replace(stored, state="failed", error=message.content["error"]))
 
 
 def judge(path: Path) -> Comparison:

@@ -137,8 +137,44 @@ def _facts(work: Work, state: State, task: Task, feed: Feed, every: float) -> It
 
 
 def _hand_over(work: Work, task: Task, state: State, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Evaluate on the test split, once, and write outcomes, model and run."""
-    network, kept = state.finish(), dict[str, Target]()
+    """Evaluate and write outcomes, model and run: on the test split, once, and on validation.
+
+    What is judged on validation alone (a trial, a rung) never sees the test split, and leaves no model.
+    """
+    network = state.finish()
+    epochs = [fact for fact in work.folder.history() if fact["kind"] == "epoch"]
+    facts = {
+        **facts,
+        "seconds": sum(fact["seconds"] for fact in epochs),
+        "images_per_second": float(np.median([fact["images_per_second"] for fact in epochs])),
+        "weights_hash": trained.weights_hash(network),
+        "epochs_done": len(epochs),
+        "best_epoch": state.best.get("epoch"),
+        "licence": network.card.licence,
+        "pretraining": network.card.pretraining,
+        "loaded": network.loaded,
+    }
+    judged = None
+    if work.split.val:
+        judged = work.evaluate(task, network, work.split.val)
+        work.folder.write_outcomes(judged, "validation")
+    if work.run.purpose in ("contest", "curve"):
+        judged = _tested(work, task, network)
+    if judged is None:
+        raise DataError(f"{work.run.id}: a {work.run.purpose} is judged on validation images, and the split has none")
+    metrics = {name: float(value) for name, value in task.metrics(judged).items()}
+    facts["metrics"] = {name: value for name, value in metrics.items() if np.isfinite(value)}
+    run = replace(work.run, state="done", facts=facts)
+    if work.run.purpose == "contest":
+        _save_model(work, network, run)
+    work.folder.write(run)
+    checkpoint.clear(work.folder.checkpoints)
+    yield {"kind": "done", "metrics": facts["metrics"], "seconds": facts["seconds"]}
+
+
+def _tested(work: Work, task: Task, network: Network) -> Outcomes:
+    """Evaluate on the test split and write the outcomes, of some images the predictions too."""
+    kept = dict[str, Target]()
     shown = pictured(work.split.test) if task.name != "classification" else set[str]()
 
     def keep(id: str, prediction: Target) -> None:
@@ -149,30 +185,7 @@ def _hand_over(work: Work, task: Task, state: State, facts: dict[str, Any]) -> I
     work.folder.write_outcomes(outcomes)
     if kept:
         work.folder.write_predictions(kept)
-    if work.split.val:
-        work.folder.write_outcomes(work.evaluate(task, network, work.split.val), "validation")
-    epochs = [fact for fact in work.folder.history() if fact["kind"] == "epoch"]
-    metrics = {name: float(value) for name, value in task.metrics(outcomes).items()}
-    run = replace(
-        work.run,
-        state="done",
-        facts={
-            **facts,
-            "seconds": sum(fact["seconds"] for fact in epochs),
-            "images_per_second": float(np.median([fact["images_per_second"] for fact in epochs])),
-            "weights_hash": trained.weights_hash(network),
-            "epochs_done": len(epochs),
-            "best_epoch": state.best.get("epoch"),
-            "licence": network.card.licence,
-            "pretraining": network.card.pretraining,
-            "loaded": network.loaded,
-            "metrics": {name: value for name, value in metrics.items() if np.isfinite(value)},
-        },
-    )
-    _save_model(work, network, run)
-    work.folder.write(run)
-    checkpoint.clear(work.folder.checkpoints)
-    yield {"kind": "done", "metrics": run.facts["metrics"], "seconds": run.facts["seconds"]}
+    return outcomes
 
 
 def _save_model(work: Work, network: Network, run: Run) -> None:
@@ -250,7 +263,7 @@ def _open(payload: dict[str, Any]) -> Work:
         raise FileNotFoundError(folder.path)
     dataset = _dataset(study.data, study.data.stat().st_mtime_ns)
     splits = _splits(study.split, study.split.stat().st_mtime_ns)
-    settings = run.settings
+    settings, spec = run.settings, run.candidate_spec
     pixels = pixels_path(study.cache, settings["size"], settings["resize"])
     stamp = pixels.with_suffix(".json")
     cached = read_json(stamp)["fingerprint"] if stamp.exists() else None
@@ -261,8 +274,8 @@ def _open(payload: dict[str, Any]) -> Work:
         folder=folder,
         dataset=dataset,
         split=next(part for part in splits.parts if (part.repeat, part.fold) == (run.repeat, run.fold)),
-        recipe=Recipe.model_validate(run.spec["recipe"]),
-        spec=ModelSpec.model_validate(run.spec["model"]),
+        recipe=Recipe.model_validate(spec["recipe"]),
+        spec=ModelSpec.model_validate(spec["model"]),
         size=settings["size"],
         pixels=pixels,
         targets=_targets(dataset, study.cache, settings["size"], settings["resize"]),

@@ -9,6 +9,7 @@ STUDY/  study.toml data.json split.json audit.json planner.json execution.json p
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import gzip
 import hashlib
@@ -29,8 +30,10 @@ from bakeoff.data.predictions import prediction_from_json, prediction_json
 from bakeoff.data.targets import Target
 from bakeoff.errors import DataError, Refused
 from bakeoff.files import disk_error, read_json, sweep, write_bytes, write_json, write_text
+from bakeoff.settings import set_value
 from bakeoff.tasks.task import Outcomes
 
+Purpose = Literal["contest", "trial", "rung", "curve"]
 RunState = Literal["new", "running", "done", "failed"]
 PICTURED = 400  # test images of which a run keeps the prediction
 
@@ -55,6 +58,11 @@ class Run:
     must be equal in all runs (data fingerprint, split hash, size, resize, precision, layout, threads, loaders, device,
     versions); `facts` what was measured (parameters, flops, latency_ms, seconds, images_per_second,
     weights_hash, licence, pretraining, epochs_done, best_epoch).  `error` says why a failed run failed.
+
+    `purpose` "contest" is a run whose test outcomes decide the study, "curve" one on a `share` of the training images
+    for the data-size curve.  A "trial" of tuning and a "rung" of the race are judged on validation alone: they never
+    see the test split and leave no model.  `chosen` are settings of the candidate by dotted path
+    ({"recipe.weight_decay": 0.05}) that are laid over `spec`: what tuning, or a rung's shorter schedule, made of it.
     """
 
     id: str
@@ -67,6 +75,17 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    purpose: Purpose = "contest"
+    chosen: dict[str, Any] = field(default_factory=dict)
+    share: float = 1.0
+
+    @property
+    def candidate_spec(self) -> dict[str, Any]:
+        """The candidate as this run trains it: `spec` with `chosen` laid over it."""
+        spec = copy.deepcopy(self.spec)
+        for path, value in self.chosen.items():
+            set_value(spec, path, value)
+        return spec
 
 
 class RunFolder:
@@ -91,7 +110,7 @@ class RunFolder:
             content = read_json(self.path / "run.json")
         except FileNotFoundError:
             return None
-        return Run(**{f.name: content[f.name] for f in fields(Run)})
+        return Run(**{f.name: content[f.name] for f in fields(Run) if f.name in content})
 
     def write_outcomes(self, outcomes: Outcomes, name: Literal["outcomes", "validation"] = "outcomes") -> None:
         """Write the outcomes of the test split (or of validation) as a compressed npz without pickle."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bakeoff.data.augment import Augment, AugmentName, Mix
-from bakeoff.data.load import Feed, tickets
+from bakeoff.data.load import Feed, Order
 from bakeoff.data.targets import Label
 
 
@@ -28,15 +28,15 @@ def make_feed(folder: Path, augment: AugmentName = "standard", mix: Mix | None =
 
 
 def test_an_epoch_is_a_permutation_that_another_epoch_does_not_repeat() -> None:
-    first = [index for batch in tickets(0, 0, 20, 4) for index, _ in batch]
-    second = [index for batch in tickets(0, 1, 20, 4) for index, _ in batch]
+    first = [index for batch in Order(20, 4, 0).tickets(0) for index, _ in batch]
+    second = [index for batch in Order(20, 4, 0).tickets(1) for index, _ in batch]
     assert sorted(first) == sorted(second) == list(range(20))
     assert first != second
-    assert tickets(0, 0, 20, 4) == tickets(0, 0, 20, 4) != tickets(1, 0, 20, 4)
+    assert Order(20, 4, 0).tickets(0) == Order(20, 4, 0).tickets(0) != Order(20, 4, 1).tickets(0)
 
 
 def test_every_sample_has_a_seed_of_its_own() -> None:
-    seeds = [seed for epoch in range(3) for batch in tickets(0, epoch, 20, 4) for _, seed in batch]
+    seeds = [seed for epoch in range(3) for batch in Order(20, 4, 0).tickets(epoch) for _, seed in batch]
     assert len(set(seeds)) == 60
 
 
@@ -49,12 +49,12 @@ def test_every_sample_has_a_seed_of_its_own() -> None:
     ],
 )
 def test_batches(size: int, batch: int, lengths: list[int]) -> None:
-    assert [len(tickets_) for tickets_ in tickets(0, 0, size, batch)] == lengths
+    assert [len(tickets_) for tickets_ in Order(size, batch, 0).tickets(0)] == lengths
 
 
 def test_balanced_sampling_draws_rare_classes_as_often() -> None:
     weights = np.where(np.arange(1000) < 100, 9.0, 1.0)
-    drawn = [index for batch in tickets(0, 0, 1000, 10, weights) for index, _ in batch]
+    drawn = [index for batch in Order(1000, 10, 0, weights).tickets(0) for index, _ in batch]
     assert 400 < sum(index < 100 for index in drawn) < 600
 
 
@@ -94,3 +94,16 @@ def test_workers_do_not_matter(tmp_path: Path) -> None:
     for first, second in zip(alone.epoch(0), helped.epoch(0), strict=True):
         assert torch.equal(first.images, second.images)
         assert torch.equal(first.targets, second.targets)
+
+
+def test_an_epoch_of_any_length_goes_through_all_images_alike() -> None:
+    longer = [index for batch in Order(10, 5, 3, length=30).tickets(0) for index, _ in batch]
+    assert sorted(longer) == sorted([*range(10)] * 3)
+    shorter = [index for batch in Order(30, 5, 3, length=10).tickets(0) for index, _ in batch]
+    assert len(set(shorter)) == 10 == 5 * Order(30, 5, 3, length=10).steps
+
+
+def test_copies_come_back_in_turn() -> None:
+    order = Order(6, 3, 0, copies=2)
+    epochs = [dict(ticket for batch in order.tickets(epoch) for ticket in batch) for epoch in range(4)]
+    assert epochs[0] == epochs[2] != epochs[1] == epochs[3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,13 +20,23 @@ SplitName = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
+class Derived:
+    """How an image was made from others: `by` names the method ("background", "cutmix"), `of` are their record ids."""
+
+    by: str
+    of: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Record:
     """One labelled image.
 
     `image` is a POSIX path relative to `Dataset.source`; `frame` is the index inside a file that holds many images
     (an idx file), else None.  `id` is unique: the path, with '#frame' where there is one.  `group` names what must
     not be torn apart by a split (patient, video, series).  `split` is the part that the data itself prescribes.
-    `size` is (width, height) in pixels where the format states it or a reader measured it.
+    `size` is (width, height) in pixels where the format states it or a reader measured it.  `derived` is set for an
+    image that was made from others (offline expansion): it is trained on beside its originals, and never validated or
+    tested on.
     """
 
     id: str
@@ -35,6 +45,7 @@ class Record:
     group: str | None = None
     split: SplitName | None = None
     frame: int | None = None
+    derived: Derived | None = None
     size: tuple[int, int] | None = field(default=None, compare=False)
 
     @property
@@ -129,6 +140,7 @@ class Dataset:
                 "group": r.group,
                 "split": r.split,
                 "frame": r.frame,
+                **({"derived": asdict(r.derived)} if r.derived else {}),
             }
             for r in self.records
         ]
@@ -146,7 +158,7 @@ class Dataset:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Dataset:
         """Rebuild from to_json(), taking the fingerprint as it was, without opening an image."""
-        records = tuple(Record(**{**row, "target": target_from_json(row["target"])}) for row in content["records"])
+        records = tuple(_record(row) for row in content["records"])
         source, lineage = Path(content["source"]), tuple(content["lineage"])
         remarks = tuple(Finding.from_json(remark) for remark in content.get("remarks", ()))  # older ones have none
         dataset = cls(content["task"], tuple(content["classes"]), records, source, content["format"], lineage, remarks)
@@ -160,7 +172,10 @@ class Dataset:
         with ThreadPoolExecutor(4) as pool:
             hashes = dict(zip(files, pool.map(lambda name: _hash(self.source / name), files), strict=True))
         rows: list[Any] = [
-            [r.id, target_json(r.target), r.group, r.split, r.frame, *(hashes[file] for file in _files(r))]
+            [
+                *(r.id, target_json(r.target), r.group, r.split, r.frame, *(hashes[file] for file in _files(r))),
+                *([asdict(r.derived)] if r.derived else []),
+            ]
             for r in self.records
         ]
         return digest([self.task, self.classes, rows])
@@ -178,6 +193,13 @@ def labelled(source: Path, rows: Iterable[tuple[Record, str]], format: str) -> D
     place = {name: index for index, name in enumerate(classes)}
     records = tuple(replace(record, target=Label(place[name])) for record, name in pairs)
     return Dataset("classification", classes, records, source, format)
+
+
+def _record(row: dict[str, Any]) -> Record:
+    """Rebuild one record from JSON."""
+    derived = row.get("derived")
+    made = Derived(derived["by"], tuple(derived["of"])) if derived else None
+    return Record(**{**row, "target": target_from_json(row["target"]), "derived": made})
 
 
 def _labels(target: Target) -> list[int]:

@@ -7,6 +7,7 @@ order under the same draws, whatever the number of workers and wherever an earli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -55,24 +56,50 @@ class Batch:
         return Batch(images, moved)
 
 
-def tickets(
-    seed: int, epoch: int, size: int, batch: int, weights: NDArray[np.float64] | None = None
-) -> list[list[Ticket]]:
-    """Return the batches of one epoch as lists of (index, seed).
+@dataclass(frozen=True)
+class Order:
+    """In which order, and under which draws, a run sees `size` training images.
 
-    Without `weights` the order is a permutation of range(size); with them, `size` draws with replacement.  A last
-    batch that is not full is left out, unless it is the only one.
-
-    >>> tickets(0, 0, 4, 2) == tickets(0, 0, 4, 2) != tickets(0, 1, 4, 2)
-    True
+    An epoch has `length` images (None: size): permutations of the images one after the other, cut there, so that runs
+    with fewer or more images to choose from take equally many steps.  With `weights` (size,) they are drawn with
+    replacement instead.  `copies` above 0 gives every image so many fixed sets of draws, of which the epochs take one
+    after the other; with 0 all draws are fresh.
     """
-    draws = generator(seed, "order", epoch)
-    order = draws.permutation(size) if weights is None else draws.choice(size, size, p=weights / weights.sum())
-    steps = max(1, size // batch)
-    return [
-        [(int(index), fold(seed, "sample", epoch, place)) for place, index in _chunk(order, step, batch)]
-        for step in range(steps)
-    ]
+
+    size: int
+    batch: int
+    seed: int
+    weights: NDArray[np.float64] | None = None
+    length: int | None = None
+    copies: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps per epoch: a last batch that is not full is left out, unless it is the only one."""
+        return max(1, (self.length or self.size) // self.batch)
+
+    def tickets(self, epoch: int) -> list[list[Ticket]]:
+        """Return the batches of one epoch as lists of (index, seed).
+
+        >>> Order(4, 2, seed=0).tickets(0) == Order(4, 2, seed=0).tickets(0) != Order(4, 2, seed=0).tickets(1)
+        True
+        """
+        draws, length = generator(self.seed, "order", epoch), self.length or self.size
+        if self.weights is None:
+            rounds = [draws.permutation(self.size) for _ in range(math.ceil(length / self.size))]
+            order = np.concatenate(rounds)[:length]
+        else:
+            order = draws.choice(self.size, length, p=self.weights / self.weights.sum())
+        return [
+            [(int(index), self._draws(epoch, place, int(index))) for place, index in _chunk(order, step, self.batch)]
+            for step in range(self.steps)
+        ]
+
+    def _draws(self, epoch: int, place: int, index: int) -> int:
+        """Return the seed of a sample's draws: of its place in the epoch, or of one of the image's copies."""
+        if self.copies:
+            return fold(self.seed, "copy", epoch % self.copies, index)
+        return fold(self.seed, "sample", epoch, place)
 
 
 def _chunk(order: NDArray[np.int64], step: int, batch: int) -> list[tuple[int, int]]:
@@ -86,7 +113,8 @@ class Feed:
     """The training images of one run: `pixels` is the cache file, `rows` its rows.
 
     `targets` are the targets of all records in the frame, `labels` the place among them of each image's target: `rows`
-    again, unless labels are shuffled on purpose.  `weights` (n,) are sampling weights (balanced sampling) or None.
+    again, unless labels are shuffled on purpose.  `weights` (n,) are sampling weights (balanced sampling) or None;
+    `length` and `copies` are those of Order.
     """
 
     pixels: Path
@@ -99,20 +127,27 @@ class Feed:
     seed: int
     weights: NDArray[np.float64] | None = None
     workers: int = 0
+    length: int | None = None
+    copies: int = 0
+
+    @property
+    def order(self) -> Order:
+        """The order of the images and their draws."""
+        return Order(len(self.rows), self.batch, self.seed, self.weights, self.length, self.copies)
 
     @property
     def batch_size(self) -> int:
-        """Images per step: the batch, or all of them when they are fewer."""
-        return min(self.batch, len(self.rows))
+        """Images per step: the batch, or all of an epoch when they are fewer."""
+        return min(self.batch, self.length or len(self.rows))
 
     @property
     def steps(self) -> int:
         """Steps per epoch."""
-        return max(1, len(self.rows) // self.batch)
+        return self.order.steps
 
     def epoch(self, epoch: int, start: int = 0) -> Iterable[Batch]:
         """Return the batches of an epoch from step `start` on."""
-        plan = tickets(self.seed, epoch, len(self.rows), self.batch, self.weights)[start:]
+        plan = self.order.tickets(epoch)[start:]
         samples = Samples(self)
         return DataLoader(
             samples,
