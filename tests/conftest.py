@@ -57,7 +57,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let studies run in this process, with a precision that does not depend on how busy the machine is."""
     for module in ("contest", "execution", "runs"):
         monkeypatch.setattr(f"bakeoff.{module}.open_engine", lambda _decided: InlineEngine())
-    monkeypatch.setattr("bakeoff.contest.guard", lambda *_: None)  # tests/test_guards.py has them
+    monkeypatch.setattr("bakeoff.runs.guard", lambda *_: None)  # tests/test_guards.py has them
     monkeypatch.setattr("bakeoff.timing.BUDGET", 0.0)
     monkeypatch.setattr("bakeoff.timing.STEPS", 1)
     monkeypatch.setattr("bakeoff.execution.choose", lambda *_: ("fp32", "contiguous"))

@@ -10,12 +10,13 @@ from typing import Any
 from bakeoff.compare import Comparison, Question, compare
 from bakeoff.data.cache import build_pixels
 from bakeoff.data.dataset import Dataset
+from bakeoff.data.mix import MIXES
 from bakeoff.data.split import Splits
 from bakeoff.data.stored import build_targets
 from bakeoff.engines.engine import Job
 from bakeoff.errors import Refused, RunError, UsageError, nearest
 from bakeoff.evaluate.planner import Design, planner_table, smallest_difference
-from bakeoff.execution import as_error, decide, guard, open_engine, versions
+from bakeoff.execution import as_error, decide, open_engine
 from bakeoff.files import read_json, write_json, write_text
 from bakeoff.findings import lowered, plural, printable
 from bakeoff.prepare import Prepared, Tell, counter, prepare, silent
@@ -50,9 +51,6 @@ def run(study: Study, path: Path, tell: Tell = silent) -> Comparison:
         content = study.model_dump(mode="json")
         write_json(folder.plan, {"study": content, "runs": [planned.id for planned in plan]})
         todo = unfinished(plan, folder)
-        if todo:
-            _refuse_other_versions(folder, execution["versions"])
-            guard(study, prepared, execution, folder, tell)
         tell("", {"kind": "plan", "runs": len(plan), "done": len(plan) - len(todo)})
         train(arena, todo)
         _time_predictions(folder, execution, tell)
@@ -102,10 +100,15 @@ def _check_recipe(candidate: Candidate, dataset: Dataset) -> None:
             f"{printable(candidate.name)}: recipe.balanced draws images by their class, and a label map holds many: "
             "use recipe.class_weights"
         )
-    if dataset.task != "classification" and (recipe.mixup or recipe.cutmix):
-        raise UsageError(
-            f"{printable(candidate.name)}: mixup and cutmix mix labels of whole images; not for {dataset.task}"
-        )
+    for mixing in (name for name in MIXES if getattr(recipe, name)):
+        if dataset.task not in MIXES[mixing]:
+            tasks = " and ".join(MIXES[mixing])
+            raise UsageError(f"{printable(candidate.name)}: recipe.{mixing} is for {tasks}, not for {dataset.task}")
+        if recipe.batch == 1:
+            raise UsageError(
+                f"{printable(candidate.name)}: recipe.{mixing} mixes the images of a batch, and recipe.batch is 1: "
+                "set it to 2 or more"
+            )
 
 
 def speak_before(study: Study, prepared: Prepared, folder: StudyFolder, tell: Tell = silent) -> str:
@@ -166,16 +169,6 @@ def _time_predictions(folder: StudyFolder, execution: dict[str, Any], tell: Tell
             if message.kind == "fact":
                 known[message.job_id] = message.content["milliseconds"]
     write_json(folder.latency, known)
-
-
-def _refuse_other_versions(folder: StudyFolder, begun: dict[str, str]) -> None:
-    """Raise UsageError when packages changed since the study began: its runs would not be comparable."""
-    now = versions()
-    if changed := [f"{name} {begun[name]} (now {now[name]})" for name in begun if now.get(name) != begun[name]]:
-        raise UsageError(
-            f"{folder.path} was begun with {', '.join(changed)}: runs would not be comparable; install what it was "
-            "begun with, or start another study folder"
-        )
 
 
 def judge(path: Path) -> Comparison:

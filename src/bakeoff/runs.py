@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.engines.engine import Job, Message
-from bakeoff.execution import as_error, open_engine
+from bakeoff.errors import UsageError
+from bakeoff.execution import as_error, guard, open_engine, versions
 from bakeoff.files import digest
 from bakeoff.models import python_file, resolve
 from bakeoff.models.spec import ModelSpec
@@ -124,18 +125,41 @@ def unfinished(plan: Sequence[Run], folder: StudyFolder) -> list[Run]:
     return todo
 
 
+def finish(arena: Arena, plan: Sequence[Run], name: str = "") -> None:
+    """Train what a plan's runs still lack, as train() does; `name` says to the display which part of the study it is."""
+    todo = unfinished(plan, arena.folder)
+    arena.tell("", {"kind": "plan", "runs": len(plan), "done": len(plan) - len(todo), "name": name})
+    train(arena, todo)
+
+
 def train(arena: Arena, todo: Sequence[Run]) -> None:
-    """Run what is to be done, in workers, and note what failed."""
+    """Run what is to be done, in workers, and note what failed.
+
+    Before the first, every network is guarded; Refused names a broken one, UsageError packages that changed since the
+    study began.
+    """
     folder = arena.folder
     jobs = [Job(r.id, "bakeoff.execute:execute", {"study": str(folder.path.resolve()), "run": r.id}) for r in todo]
     if not jobs:
         return
+    _refuse_other_versions(folder, arena.execution["versions"])
+    guard(arena.study, arena.prepared, dict(arena.execution), folder, arena.tell)
     with closing(open_engine(dict(arena.execution))) as engine:
         for message in engine.run(jobs):
             fact = {"kind": message.kind, **message.content} if message.kind != "fact" else message.content
             arena.tell(message.job_id, fact)
             if message.kind == "failed":
                 _note_failure(folder, message)
+
+
+def _refuse_other_versions(folder: StudyFolder, begun: dict[str, str]) -> None:
+    """Raise UsageError when packages changed since the study began: its runs would not be comparable."""
+    now = versions()
+    if changed := [f"{name} {begun[name]} (now {now[name]})" for name in begun if now.get(name) != begun[name]]:
+        raise UsageError(
+            f"{folder.path} was begun with {', '.join(changed)}: runs would not be comparable; install what it was "
+            "begun with, or start another study folder"
+        )
 
 
 def _note_failure(folder: StudyFolder, message: Message) -> None:
