@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 from bakeoff import execution
 from bakeoff.cli import app
 from bakeoff.contest import check_question
-from bakeoff.data.augment import Augment, Mix
+from bakeoff.data.augment import Augment
 from bakeoff.data.cache import build_pixels
 from bakeoff.data.dataset import Dataset, TaskName
 from bakeoff.data.formats import read
 from bakeoff.data.load import Feed
+from bakeoff.data.mix import Mix
 from bakeoff.data.scenes import write_scenes
 from bakeoff.data.split import Split, Splits
 from bakeoff.data.stored import build_targets, open_targets
@@ -166,7 +167,7 @@ def build(classes, size):
 
 @pytest.mark.usefixtures("inline")
 def test_a_broken_candidate_is_named_before_anything_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bakeoff.contest.guard", execution.guard)  # which the other studies here go without
+    monkeypatch.setattr("bakeoff.runs.guard", execution.guard)  # which the other studies here go without
     monkeypatch.setattr("bakeoff.runs.open_engine", lambda _decided: pytest.fail("something is trained"))
     data = write_scenes(tmp_path / "scenes", "semantic", count=40, size=SIZE)
     (tmp_path / "nets.py").write_text(BROKEN, encoding="utf-8")
@@ -222,7 +223,12 @@ def test_a_class_without_training_pixels_does_not_drown_the_others() -> None:
         ("detection", {"class_weights": True}, "knows neither label smoothing nor class weights"),  # own losses
         ("semantic", {"loss": "dice", "class_weights": True}, "has no class weights"),  # nothing to weigh
         ("semantic", {"balanced": True}, "use recipe.class_weights"),  # no one class of an image
-        ("instance", {"mixup": 0.2}, "mixup and cutmix mix labels"),  # nor one label
+        ("instance", {"mixup": 0.2}, "recipe.mixup is for classification, not for instance"),  # nor one label
+        ("detection", {"copy_paste": 0.5}, "recipe.copy_paste is for instance, not for detection"),  # no masks
+        ("semantic", {"mosaic": 0.5}, "recipe.mosaic is for detection and instance, not"),  # no objects
+        ("detection", {"cutmix_within": 1.0}, "recipe.cutmix_within is for classification"),  # many classes
+        ("classification", {"mixup": 0.2, "batch": 1}, "set it to 2 or more"),  # nothing to mix with
+        ("detection", {"loss": "focal"}, "has no loss 'focal'"),  # its networks bring their own
     ],
 )
 def test_what_a_task_has_not_is_refused_before_anything_is_built(

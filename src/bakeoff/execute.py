@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bakeoff.data.augment import Augment, Mix
+from bakeoff.data.augment import Augment
 from bakeoff.data.cache import open_pixels, pixels_path
 from bakeoff.data.dataset import Dataset
 from bakeoff.data.decode import Resize
 from bakeoff.data.load import Feed
+from bakeoff.data.mix import MIXES, Mix
 from bakeoff.data.split import Split, Splits
 from bakeoff.data.stored import open_targets, targets_path
 from bakeoff.data.targets import IGNORE, LabelMap, Target, stripped
@@ -61,6 +62,11 @@ class Work:
     def seed(self) -> int:
         """The seed of order and draws: the same for all candidates."""
         return fold(self.run.seed, "run", self.run.repeat, self.run.fold)
+
+    @property
+    def training(self) -> tuple[str, ...]:
+        """Ids to train on: the training part, then the images derived from it alone that the recipe asks for."""
+        return (*self.split.train, *self.dataset.derived_from(self.split.train, self.recipe.derived))
 
     def rows(self, ids: tuple[str, ...]) -> NDArray[np.int64]:
         """Return the cache rows of records."""
@@ -215,7 +221,7 @@ def inverse_frequencies(counts: NDArray[np.float64]) -> tuple[float, ...]:
 def _counts(work: Work) -> NDArray[np.float64]:
     """Return how often each class occurs in the training part: images, objects, or pixels of label maps."""
     if work.dataset.task != "semantic":
-        return np.array(list(work.dataset.counts(work.split.train).values()), dtype=float)
+        return np.array(list(work.dataset.counts(work.training).values()), dtype=float)
     counts = np.zeros(len(work.dataset.classes))
     for row in work.rows(work.split.train):
         target = work.targets[int(row)]
@@ -231,13 +237,9 @@ def make_network(work: Work) -> Network:
 
 
 def make_feed(work: Work) -> Feed:
-    """Return the training images; the recipe's label noise shuffles a share of the labels among themselves."""
-    rows = work.rows(work.split.train)
-    recipe, labels = work.recipe, rows.copy()
-    if recipe.label_noise:
-        draws = generator(work.seed, "label noise")
-        chosen = draws.choice(len(labels), round(recipe.label_noise * len(labels)), replace=False)
-        labels[chosen] = labels[draws.permutation(chosen)]
+    """Return the training images.  With derived ones an epoch stays as long as there are originals."""
+    rows, recipe = work.rows(work.training), work.recipe
+    labels, originals = _labels(work, rows), len(work.split.train)
     strata = np.array(work.dataset.strata)[labels]
     weights = 1.0 / np.bincount(strata)[strata] if recipe.balanced else None
     return Feed(
@@ -246,12 +248,29 @@ def make_feed(work: Work) -> Feed:
         targets=work.targets,
         labels=labels,
         augment=Augment(recipe.augment, work.size),
-        mix=Mix(len(work.dataset.classes), recipe.mixup, recipe.cutmix),
+        mix=Mix(len(work.dataset.classes), **{name: getattr(recipe, name) for name in MIXES}),
         batch=recipe.batch,
         seed=work.seed,
         weights=weights,
         workers=work.run.settings["loaders"],
+        length=originals if len(rows) > originals else None,
     )
+
+
+def _labels(work: Work, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the place of each row's target: label noise shuffles a share of the originals' among themselves.
+
+    A derived image keeps the label of the (first) original that it was made of, right or wrong.
+    """
+    count, labels = len(work.split.train), rows.copy()
+    if work.recipe.label_noise:
+        draws = generator(work.seed, "label noise")
+        chosen = draws.choice(count, round(work.recipe.label_noise * count), replace=False)
+        labels[chosen] = labels[draws.permutation(chosen)]
+        given = dict(zip(work.split.train, labels[:count], strict=True))
+        made = (work.dataset.records[row].derived for row in rows[count:])
+        labels[count:] = [given[derived.of[0]] for derived in made if derived is not None]
+    return labels
 
 
 def _open(payload: dict[str, Any]) -> Work:

@@ -14,13 +14,14 @@ from PIL import Image
 from torch import Tensor
 
 from bakeoff.data import masks
-from bakeoff.data.augment import Augment, AugmentName, Mix
+from bakeoff.data.augment import Augment, AugmentName
 from bakeoff.data.cache import build_pixels
 from bakeoff.data.dataset import Dataset, Record, TaskName
 from bakeoff.data.decode import Resize, resize
 from bakeoff.data.examples import example
 from bakeoff.data.frame import Frame, framed, restored
 from bakeoff.data.load import Batch, Feed, to_tensors
+from bakeoff.data.mix import Mix
 from bakeoff.data.stored import build_targets, open_targets, targets_path
 from bakeoff.data.targets import IGNORE, Boxes, Coding, Instances, Label, MaskFiles, Target
 from bakeoff.seeds import generator

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from bakeoff.data.augment import Augment, AugmentName, Mix
+from bakeoff.data.augment import Augment, AugmentName
 from bakeoff.data.load import Feed, Order
+from bakeoff.data.mix import Mix
 from bakeoff.data.targets import Label
 
 

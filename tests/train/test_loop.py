@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bakeoff.data.augment import Augment, Mix
+from bakeoff.data.augment import Augment
 from bakeoff.data.load import Batch, Feed
+from bakeoff.data.mix import Mix
 from bakeoff.data.targets import Label
 from bakeoff.errors import Diverged, ResourceError
 from bakeoff.models import build

@@ -1,4 +1,4 @@
-"""Augment: a named family of draws -> one torchvision v2 transform; Mix: MixUp and CutMix on a batch."""
+"""Augment: a named family of draws -> one torchvision v2 transform of an image and its target."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from bakeoff.data.targets import IGNORE
 
-AugmentName = Literal["none", "flip", "light", "standard", "strong", "digits"]
+AugmentName = Literal["none", "flip", "light", "standard", "strong", "trivial", "randaugment", "digits"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,13 @@ class Augment:
     light     flip; a random part of 60 to 100 % of the area, aspect 3:4 to 4:3, resized back
     standard  light; brightness, contrast and saturation +-25 %
     strong    light; TrivialAugment (Mueller & Hutter 2021); a random rectangle erased in a quarter of the images
+    trivial   light; TrivialAugment alone
+    randaugment   light; RandAugment (Cubuk et al. 2020): two operations, each of magnitude 9 of 30
     digits    turned by +-10 degrees, moved by 8 %, scaled by +-10 %, sheared by 5 degrees; never mirrored
+
+    Label maps, boxes and masks cannot follow the geometry of TrivialAugment and RandAugment, which turn by up to 135
+    degrees: beside them "strong" turns, scales and recolours instead, "trivial" and "randaugment" draw from their
+    colour operations alone.
     """
 
     name: AugmentName
@@ -61,13 +67,10 @@ class Augment:
             wrapped["masks"] = tv_tensors.Mask(target["masks"])
         steps = [*self._dense(0), v2.SanitizeBoundingBoxes(min_size=1)]
         drawn, found = v2.Compose(steps)(Image.fromarray(image), wrapped)
-        return np.asarray(drawn), _tight({name: value.as_subclass(Tensor) for name, value in found.items()})
+        return np.asarray(drawn), tight({name: value.as_subclass(Tensor) for name, value in found.items()})
 
     def _dense(self, fill: int) -> list[v2.Transform]:
-        """Return the steps where a target moves along; masks are filled with `fill`.
-
-        TrivialAugment cannot move masks and boxes: "strong" turns, scales and recolours instead.
-        """
+        """Return the steps where a target moves along; masks are filled with `fill`."""
         filled: dict[Any, Any] = {tv_tensors.Mask: fill, "others": 0}
         if self.name == "strong":
             turn = v2.RandomAffine(10, scale=(0.8, 1.2), interpolation=v2.InterpolationMode.BILINEAR, fill=filled)
@@ -75,6 +78,8 @@ class Augment:
         if self.name == "digits":
             affine = v2.InterpolationMode.BILINEAR
             return [v2.RandomAffine(10, (0.08, 0.08), (0.9, 1.1), 5, interpolation=affine, fill=filled)]
+        if self.name in ("trivial", "randaugment"):
+            return [*self._steps()[:2], ImageAlone(TrivialColours() if self.name == "trivial" else RandomColours())]
         return self._steps()
 
     def _steps(self) -> list[v2.Transform]:
@@ -87,6 +92,8 @@ class Augment:
             "light": [crop, flip],
             "standard": [crop, flip, v2.ColorJitter(0.25, 0.25, 0.25)],
             "strong": [crop, flip, v2.TrivialAugmentWide(), *_erasing()],
+            "trivial": [crop, flip, v2.TrivialAugmentWide()],
+            "randaugment": [crop, flip, v2.RandAugment(num_ops=2, magnitude=9)],
             "digits": [v2.RandomAffine(10, (0.08, 0.08), (0.9, 1.1), 5, interpolation=v2.InterpolationMode.BILINEAR)],
         }
         return families[self.name]
@@ -103,7 +110,37 @@ class Crop(v2.RandomResizedCrop):  # type: ignore[misc]  # torchvision has no ty
         return v2.functional.resize(part, list(self.size), interpolation=v2.InterpolationMode.NEAREST_EXACT)
 
 
-def _tight(objects: dict[str, Tensor]) -> dict[str, Tensor]:
+def _colours(operations: dict[str, Any]) -> dict[str, Any]:
+    """Leave the operations out that move pixels."""
+    return {name: way for name, way in operations.items() if not name.startswith(("Shear", "Translate", "Rotate"))}
+
+
+class TrivialColours(v2.TrivialAugmentWide):  # type: ignore[misc]  # torchvision has no types
+    """TrivialAugment's operations on colours."""
+
+    _AUGMENTATION_SPACE = _colours(v2.TrivialAugmentWide._AUGMENTATION_SPACE)
+
+
+class RandomColours(v2.RandAugment):  # type: ignore[misc]
+    """RandAugment's operations on colours, two of magnitude 9."""
+
+    _AUGMENTATION_SPACE = _colours(v2.RandAugment._AUGMENTATION_SPACE)
+
+
+class ImageAlone(v2.Transform):  # type: ignore[misc]
+    """A transform of the image that leaves its target as it is."""
+
+    def __init__(self, transform: v2.Transform) -> None:
+        """Remember the transform."""
+        super().__init__()
+        self.inner = transform
+
+    def forward(self, image: Image.Image, target: Any) -> tuple[Image.Image, Any]:
+        """Return the image transformed, and the target."""
+        return self.inner(image), target
+
+
+def tight(objects: dict[str, Tensor]) -> dict[str, Tensor]:
     """Draw boxes around masks, where there are masks, and leave out objects of which no pixel is left."""
     if "masks" not in objects:
         return objects
@@ -117,28 +154,3 @@ def _tight(objects: dict[str, Tensor]) -> dict[str, Tensor]:
 def _erasing() -> list[v2.Transform]:
     """Erase a rectangle: torchvision does it on tensors only."""
     return [v2.PILToTensor(), v2.RandomErasing(p=0.25), v2.ToPILImage()]
-
-
-@dataclass(frozen=True)
-class Mix:
-    """MixUp (Zhang et al. 2018) and CutMix (Yun et al. 2019), by their Beta parameters; 0 switches one off.
-
-    With both on, each batch draws one of them.
-    """
-
-    classes: int
-    mixup: float = 0.0
-    cutmix: float = 0.0
-
-    def __call__(self, images: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Mix images (B, 3, H, W) and targets (B,) into soft targets (B, classes); unchanged when both are off."""
-        choices: list[v2.Transform] = []
-        if self.mixup:
-            choices.append(v2.MixUp(alpha=self.mixup, num_classes=self.classes))
-        if self.cutmix:
-            choices.append(v2.CutMix(alpha=self.cutmix, num_classes=self.classes))
-        if not choices:
-            return images, targets
-        torch.default_generator.manual_seed(seed)
-        mixed: tuple[Tensor, Tensor] = v2.RandomChoice(choices)(images, targets)
-        return mixed

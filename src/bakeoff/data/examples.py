@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from bakeoff.data.dataset import TaskName
-from bakeoff.data.load import Batch, Objects
+from bakeoff.data.load import Batch
+from bakeoff.data.mix import Objects
 
 OBJECTS = 3  # in an image of boxes
 

@@ -1,7 +1,7 @@
 """Tickets -> cached image -> augment -> collate: the only DataLoader.
 
 A ticket is (index, seed).  The order of an epoch is a function of (seed, epoch), the draws of a sample of
-(seed, epoch, index), the mixing of a batch of its first ticket.  So every candidate sees the same images in the same
+(seed, epoch, index), the mixing of a batch of its tickets.  So every candidate sees the same images in the same
 order under the same draws, whatever the number of workers and wherever an earlier attempt was cut.
 """
 
@@ -22,14 +22,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from bakeoff.data.augment import Augment, Mix
+from bakeoff.data.augment import Augment
 from bakeoff.data.cache import open_pixels
 from bakeoff.data.masks import to_pixels
+from bakeoff.data.mix import Mix, Objects
 from bakeoff.data.targets import Boxes, Instances, Label, LabelMap, Target
 from bakeoff.seeds import fold, generator
 
 Ticket = tuple[int, int]
-Objects = dict[str, Tensor]  # boxes (N, 4) float32 x1 y1 x2 y2, labels (N,) int64 from 0, masks (N, H, W) uint8
 Sample = tuple[NDArray[np.uint8], Any, int]  # image (S, S, 3), what collate makes targets of, the ticket's seed
 
 
@@ -202,15 +202,14 @@ def to_tensors(target: Target) -> Tensor | Objects:
 
 
 def collate(samples: Sequence[Sample], mix: Mix) -> Batch:
-    """Stack samples into a batch; classes are mixed under the seed of the first ticket."""
+    """Stack samples into a batch and mix it under the seeds of its tickets; label maps are not mixed."""
     images = to_float(np.stack([image for image, _, _ in samples]))
-    found = [target for _, target, _ in samples]
+    found, seeds = [target for _, target, _ in samples], [seed for _, _, seed in samples]
     if isinstance(found[0], dict):
-        return Batch(images, found)
+        return Batch(*mix.objects(images, found, seeds))
     if isinstance(found[0], Tensor):
         return Batch(images, torch.stack(found).long())
-    images, targets = mix(images, torch.tensor(found), fold(samples[0][2], "mix"))
-    return Batch(images, targets)
+    return Batch(*mix.labels(images, torch.tensor(found), seeds))
 
 
 def to_float(pixels: NDArray[np.uint8] | Any) -> Tensor:

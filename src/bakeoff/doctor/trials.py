@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bakeoff.data.augment import Augment, Mix
+from bakeoff.data.augment import Augment
 from bakeoff.data.cache import open_pixels
 from bakeoff.data.dataset import TaskName
 from bakeoff.data.examples import example
 from bakeoff.data.load import Batch, Feed
 from bakeoff.data.masks import to_runs
+from bakeoff.data.mix import Mix
 from bakeoff.data.targets import Boxes, Instances, Label, LabelMap, Target
 from bakeoff.evaluate.outcomes import stack
 from bakeoff.findings import Finding, Severity

@@ -34,10 +34,13 @@ class Recipe(BaseModel):
     `checkpoint` is the rule for the weights handed over: "last" epoch, or "best" epoch by validation headline (which
     an early stop needs).  `ema` is the decay of an exponential moving average of the weights that is then what is
     validated and handed over.  `early_stop` is the number of epochs without a better validation headline.
-    `loss` is one of the task's own names, see docs/study.md.  `mixup` and `cutmix` are the alpha of the Beta
-    distribution (0: off; classification alone).  `class_weights` weighs the loss by inverse class frequency, `balanced`
-    draws every class equally often.  `clip` is the largest gradient norm.  `frozen` names layers that no stage trains
-    on purpose.  `norm_statistics` "frozen" keeps the batch-norm means and variances that
+    `derived` names the methods whose images (offline expansion) are trained on beside the originals: "all", none, or
+    some; an epoch stays as long as without them.
+    `loss` is one of the task's own names, see docs/study.md.  `mixup`, `cutmix` and `cutmix_within` are the
+    alpha of the Beta distribution (0: off; classification alone), `mosaic` (boxes and instances) and `copy_paste`
+    (instances) the share of images that they change, see data/mix.py.  `class_weights` weighs the loss by inverse
+    class frequency, `balanced` draws every class equally often.  `clip` is the largest gradient norm.  `frozen` names
+    layers that no stage trains on purpose.  `norm_statistics` "frozen" keeps the batch-norm means and variances that
     the weights came with: batches of a few images estimate them badly, so pretrained networks on little data gain by
     it.  `label_noise` is the share of training labels that are shuffled among themselves: a planted handicap, to see
     what wrong labels cost.
@@ -51,12 +54,16 @@ class Recipe(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1)
     clip: float | None = Field(None, gt=0)
     augment: AugmentName = "standard"
+    derived: tuple[str, ...] = ("all",)
     loss: str = "default"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: bool = False
     balanced: bool = False
     mixup: float = Field(0.0, ge=0)
     cutmix: float = Field(0.0, ge=0)
+    cutmix_within: float = Field(0.0, ge=0)
+    mosaic: float = Field(0.0, ge=0, le=1)
+    copy_paste: float = Field(0.0, ge=0, le=1)
     label_noise: float = Field(0.0, ge=0, le=1)
     ema: float | None = Field(None, gt=0, lt=1)
     early_stop: int | None = Field(None, ge=1)
