@@ -47,7 +47,7 @@ def build_pixels(
     with replacing(path) as temporary, ThreadPoolExecutor(4) as pool:
         shape = (len(dataset), size, size, 3)
         pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        _reserve(temporary)
+        reserve(temporary)
         images = pool.map(lambda record: resize(read_image(dataset, record), size, policy), dataset.records)
         for row, image in enumerate(images):
             pixels[row] = image
@@ -58,7 +58,7 @@ def build_pixels(
     return path
 
 
-def _reserve(path: Path) -> None:
+def reserve(path: Path) -> None:
     """Take the disk space of a mapped file at once: a full disk is then an error, not a bus error later."""
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as stream:

@@ -48,7 +48,8 @@ class Batch:
 
     def to(self, device: str, channels_last: bool = False) -> Batch:
         """Return the batch on a device and in a memory layout."""
-        layout = torch.channels_last if channels_last else torch.contiguous_format
+        maps = channels_last and self.images.ndim == 4  # features of a frozen backbone may be vectors
+        layout = torch.channels_last if maps else torch.contiguous_format
         images = self.images.to(device, non_blocking=True).contiguous(memory_format=layout)
         if isinstance(self.targets, Tensor):
             return Batch(images, self.targets.to(device, non_blocking=True))
@@ -98,8 +99,12 @@ class Order:
     def _draws(self, epoch: int, place: int, index: int) -> int:
         """Return the seed of a sample's draws: of its place in the epoch, or of one of the image's copies."""
         if self.copies:
-            return fold(self.seed, "copy", epoch % self.copies, index)
+            return self.draws_of(epoch % self.copies, index)
         return fold(self.seed, "sample", epoch, place)
+
+    def draws_of(self, copy: int, index: int) -> int:
+        """Return the seed of an image's draws in one of its copies."""
+        return fold(self.seed, "copy", copy, index)
 
 
 def _chunk(order: NDArray[np.int64], step: int, batch: int) -> list[tuple[int, int]]:
@@ -147,10 +152,12 @@ class Feed:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterable[Batch]:
         """Return the batches of an epoch from step `start` on."""
-        plan = self.order.tickets(epoch)[start:]
-        samples = Samples(self)
+        return self.batches(self.order.tickets(epoch)[start:])
+
+    def batches(self, plan: list[list[Ticket]]) -> Iterable[Batch]:
+        """Return a batch for each list of tickets."""
         return DataLoader(
-            samples,
+            Samples(self),
             batch_sampler=plan,  # a plan of tickets: Samples takes them as indices
             collate_fn=partial(collate, mix=self.mix),
             num_workers=self.workers,

@@ -50,8 +50,8 @@ def load(folder: Path) -> dict[str, Any] | None:
 
 
 def clear(folder: Path) -> None:
-    """Remove the checkpoints of a finished run."""
-    for path in [*folder.glob("step-*"), *folder.glob(".tmp-*")]:
+    """Remove the checkpoints of a finished run, and the features that it kept beside them."""
+    for path in [*folder.glob("step-*"), *folder.glob("features-*"), *folder.glob(".tmp-*")]:
         path.unlink()
     if folder.exists():
         folder.rmdir()
