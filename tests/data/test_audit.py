@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bakeoff.data.audit import CHECKS, Audit, audit
-from bakeoff.data.dataset import Dataset, Record, labelled
+from bakeoff.data.dataset import Dataset, Derived, Record, labelled
 from bakeoff.data.duplicates import ORIENTATIONS, clusters, duplicates, signatures
 from bakeoff.data.targets import Label
 from bakeoff.errors import UnreadableImage
@@ -41,13 +41,19 @@ def save(picture: Picture, path: Path) -> None:
 
 
 def read(folder: Path) -> Dataset:
-    """Read class folders; train/val/test folders above them are given splits, 'g1_' in a name is the group 1."""
+    """Read class folders; train/val/test folders above them are given splits.
+
+    'g1_' in a name is the group 1, 'made-000.png' an image derived from 000.png.
+    """
     rows = []
     for file in sorted(folder.rglob("*.*")):
         name = file.relative_to(folder).as_posix()
         part = name.split("/")[0] if name.count("/") == 2 else None
         group = file.name.split("_")[0] if file.name.startswith("g") else None
-        rows.append((Record(name, name, Label(0), group=group, split=part), file.parent.name))  # type: ignore[arg-type]
+        record = Record(name, name, Label(0), group=group, split=part)  # type: ignore[arg-type]
+        if file.name.startswith("made-"):
+            record = replace(record, derived=Derived("background", (name.replace("made-", ""),)))
+        rows.append((record, file.parent.name))
     return labelled(folder, rows, "folder")
 
 
@@ -154,6 +160,10 @@ def plant_odd_one(folder: Path) -> None:
     save(np.stack([board, 0 * board, 255 - board], axis=2).astype(np.uint8), folder / "a/board.png")
 
 
+def plant_derived(folder: Path) -> None:
+    (folder / "a/made-000.png").write_bytes((folder / "a/000.png").read_bytes())
+
+
 PLANTED: list[tuple[str, Callable[[Path], None], set[str] | None]] = [
     ("unreadable", plant_unreadable, {"a/broken.png"}),  # text named .png
     ("truncated", plant_truncated, {"a/cut.jpg"}),  # the first 2,000 bytes of a JPEG
@@ -167,6 +177,7 @@ PLANTED: list[tuple[str, Callable[[Path], None], set[str] | None]] = [
     ("validation-small", plant_split, None),  # 20 images
     ("class-imbalance", plant_imbalance, None),  # 30 to 3
     ("class-rare", plant_imbalance, {"c/0.png", "c/1.png", "c/2.png"}),  # 3 images
+    ("expanded", plant_derived, None),  # and no duplicate
     ("odd-size", plant_sizes, {"a/large.png"}),  # 17 times the area
     ("odd-aspect", plant_sizes, {"a/tall.png"}),  # ten times as tall as wide
     ("smaller-than-input", plant_sizes, {"a/tall.png"}),  # 40 pixels wide

@@ -61,7 +61,7 @@ from bakeoff.data.quality import (
 )
 from bakeoff.data.split import Split, Splits
 from bakeoff.data.targets import Boxes, Label
-from bakeoff.findings import Finding, Severity, plural, printable
+from bakeoff.findings import Finding, Severity, listed, plural, printable
 
 ALL: tuple[TaskName, ...] = ("classification", "semantic", "detection", "instance")
 COUNTED: tuple[TaskName, ...] = ("classification", "detection", "instance")  # classes by images or objects
@@ -118,14 +118,17 @@ def audit(
 ) -> Audit:
     """Run every check of CHECKS that applies to the task; what the reader of the data remarked comes with its findings.
 
+    Derived images are counted, and otherwise only tried for being readable: the checks are about the originals.
+
     Without `splits` the split that the data prescribes is looked at, if any.  `size` is the input size of the networks,
     `signatures` spares the pass over the images, `embed(dataset, ids) -> (n, d)` replaces the descriptor that outliers
     are found in, `progress(done, total)` follows the pass.
     """
     measured = sign(dataset, progress=progress) if signatures is None else signatures
     same = duplicates(measured)
-    parts = _prescribed(dataset) if splits is None else splits.parts
-    view = View(dataset, measured, same, parts, size, embed)
+    images = dataset.originals
+    parts = _prescribed(images) if splits is None else splits.parts
+    view = View(images, measured, same, parts, size, embed, dataset.methods)
     looked = [check(view) for check in CHECKS if dataset.task in check.tasks]
     findings = [*dataset.remarks, *(finding for finding in looked if finding is not None)]
     return Audit(tuple(sorted(findings, key=lambda finding: ORDER[finding.severity])), measured, same)
@@ -243,6 +246,16 @@ def _across(view: View, groups: Sequence[Sequence[str]], what: str) -> Observati
     return None
 
 
+def expanded(view: View) -> Observation | None:
+    """Images that were made from others."""
+    if not view.derived:
+        return None
+    made = listed([f"{method} {count:,}" for method, count in view.derived.items()])
+    total = plural(sum(view.derived.values()), "derived image")
+    advice = "they are trained on beside their originals, and never validated or tested on"
+    return Observation(f"{total} ({made}) beside {plural(len(view.dataset), 'original')}: {advice}")
+
+
 CHECKS = (
     Check("unreadable", "Unreadable images", "error", unreadable),
     Check("truncated", "Files that end too early", "error", truncated),
@@ -276,6 +289,7 @@ CHECKS = (
     Check("mask-off-box", "Boxes beside their masks", "warning", mask_off_box, MASKS),
     Check("no-objects", "Images without objects", "info", no_objects, OBJECTS),
     Check("crowd", "Crowds and difficult objects", "info", crowd, OBJECTS),
+    Check("expanded", "Derived images", "info", expanded),
     Check("odd-size", "Odd sizes", "info", odd_size),
     Check("odd-aspect", "Odd shapes", "info", odd_aspect),
     Check("smaller-than-input", "Smaller than the input", "info", smaller_than_input),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -98,6 +99,29 @@ class Dataset:
     def path(self, record: Record) -> Path:
         """Return where the record's image file is."""
         return self.source / record.image
+
+    @cached_property
+    def originals(self) -> Dataset:
+        """The dataset less its derived images: what is audited, split, validated and tested.  Itself without any."""
+        kept = tuple(record for record in self.records if record.derived is None)
+        return self if len(kept) == len(self.records) else replace(self, records=kept)
+
+    @cached_property
+    def methods(self) -> dict[str, int]:
+        """How many derived images each method made, in the order of the methods' names; empty without any."""
+        return dict(sorted(Counter(record.derived.by for record in self.records if record.derived).items()))
+
+    def derived_from(self, ids: Iterable[str], methods: Iterable[str] = ("all",)) -> tuple[str, ...]:
+        """Return the sorted ids of the images that these methods ("all": any) derived from none but these originals.
+
+        So what is trained on beside a training part never shows anything of an image that is validated or tested.
+        """
+        known, wanted = set(ids), set(methods)
+        return tuple(
+            record.id
+            for record in self.records
+            if record.derived and {"all", record.derived.by} & wanted and known.issuperset(record.derived.of)
+        )
 
     def counts(self, ids: Iterable[str] | None = None) -> dict[str, int]:
         """Return records (classification) or objects (boxes) per class, of all records or the given ids; absent: 0.

@@ -55,7 +55,7 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class Signatures:
-    """What one pass over the images measured, one row per readable image in the order of the dataset.
+    """What one pass over the images measured, one row per readable original in the order of the dataset.
 
     md5 of the decoded pixels; thumbnails (n, 32, 32, 3) uint8; sizes (n, 2) width and height in pixels; brightness and
     contrast (n,), mean and standard deviation of grey in 0..255; sharpness (n,), variance of the Laplacian of grey at
@@ -115,23 +115,26 @@ def signatures(
 ) -> Signatures:
     """Decode every image once and measure it; `progress(done, total)` is called from this thread.
 
+    Derived images are near-copies of others by design: they are only decoded, to see that it can be done.
     Raises UnreadableImage for the first image that cannot be decoded when `unreadable` is "raise".
     """
     found: list[_Measured] = []
     broken: dict[str, str] = {}
+    done = 0
     chunks = [dataset.records[i : i + CHUNK] for i in range(0, len(dataset), CHUNK)]
     with ThreadPoolExecutor(workers) as pool:
         for rows in pool.map(lambda chunk: [_measure(dataset, record) for record in chunk], chunks):
             for id, row in rows:
                 if isinstance(row, _Measured):
                     found.append(row)
-                elif unreadable == "raise":
+                elif row is not None and unreadable == "raise":
                     pool.shutdown(cancel_futures=True)
                     raise row
-                else:
+                elif row is not None:
                     broken[id] = row.reason
+            done += len(rows)
             if progress is not None:
-                progress(len(found) + len(broken), len(dataset))
+                progress(done, len(dataset))
     return _table(found, broken)
 
 
@@ -152,12 +155,14 @@ def _table(rows: Sequence[_Measured], unreadable: Mapping[str, str]) -> Signatur
     )
 
 
-def _measure(dataset: Dataset, record: Record) -> tuple[str, _Measured | UnreadableImage]:
-    """Decode and measure one image."""
+def _measure(dataset: Dataset, record: Record) -> tuple[str, _Measured | UnreadableImage | None]:
+    """Decode and measure one image; None for a derived one."""
     try:
         image = read_image(dataset, record)
     except UnreadableImage as error:
         return record.id, error
+    if record.derived is not None:
+        return record.id, None
     height, width = image.shape[:2]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     deviation = float(grey.std())
@@ -212,11 +217,12 @@ def _duplicates(signatures: Signatures) -> Duplicates:
 
 
 def clusters(dataset: Dataset, duplicates: Duplicates) -> dict[str, str]:
-    """Return id -> cluster for every record: duplicates joined with the user's groups, transitively.
+    """Return id -> cluster for every original record: duplicates joined with the user's groups, transitively.
 
     A cluster is called "group:<its first user group>", else "copies:<its first id>"; a lone image by its id.
     """
     known = dataset.index
+    dataset = dataset.originals
     groups = _grouped((r.group, i) for i, r in enumerate(dataset.records) if r.group is not None)
     groups += [[known[id] for id in ids if id in known] for ids in (*duplicates.exact, *duplicates.near)]
     links = np.array([pair for group in groups for pair in pairwise(group)], dtype=np.intp).reshape(-1, 2)

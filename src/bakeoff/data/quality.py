@@ -7,7 +7,7 @@ Every threshold is relative to the data and absolute at once, so that a data set
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -31,7 +31,11 @@ FEWEST = 20  # images from which on "unlike the rest" means something
 
 @dataclass(frozen=True)
 class View:
-    """All that a check may look at.  `splits` is empty where there is no split; `size` is the input of the network."""
+    """All that a check may look at.
+
+    `dataset` has the original images alone; `derived` counts those made from them by method.  `splits` is empty where
+    there is no split; `size` is the input of the network.
+    """
 
     dataset: Dataset
     signatures: Signatures
@@ -39,6 +43,7 @@ class View:
     splits: tuple[Split, ...] = ()
     size: int | None = None
     embed: Embed | None = None
+    derived: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def objects(self) -> ObjectColumns:

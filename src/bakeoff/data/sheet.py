@@ -90,6 +90,7 @@ def audit_sheet(dataset: Dataset, audit: Audit) -> str:
         for finding in audit.findings
     ]
     counts = [sum(f.severity == severity for f in audit.findings) for severity in ("error", "warning", "info")]
+    dataset = dataset.originals
     lines = [
         f"{len(dataset):,} images in {len(dataset.classes)} classes, {len(audit.signatures):,} of them readable.",
         "Nothing found."

@@ -2,6 +2,7 @@
 
 `clusters` (see duplicates.clusters) maps each id to the name of what must stay together; a cluster is never torn.
 Every split is a function of ids, classes, clusters and seed; the order of the records does not matter.
+Derived images (offline expansion) are in no part: Dataset.derived_from says which ones go with a training part.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def holdout(dataset: Dataset, clusters: Clusters, val: float = 0.15, test: float
     """
     if not (0 < test < 1 and val >= 0 and val + test < 1):
         raise UsageError(f"val={val} and test={test} must be shares of all images that leave some for training")
-    names = sorted(record.id for record in dataset.records)
+    names = sorted(record.id for record in dataset.originals.records)
     split = _divide(dataset, clusters, names, {"train": 1 - val - test, "val": val, "test": test}, (seed, "holdout"))
     return _reviewed(dataset, clusters, (split,), seed, wanted={"val": val, "test": test})
 
@@ -132,10 +133,11 @@ def folds(
     """
     if folds < 2 or repeats < 1 or not 0 <= val < 1:
         raise UsageError(f"folds={folds} must be at least 2, repeats={repeats} at least 1, val={val} in 0..1")
-    count = len({clusters.get(record.id, record.id) for record in dataset.records})
+    images = dataset.originals.records
+    count = len({clusters.get(record.id, record.id) for record in images})
     if count < folds:
         raise DataError(f"{dataset.source}: {count} groups of images cannot fill {folds} folds: ask for fewer folds")
-    names = np.array(sorted(record.id for record in dataset.records), dtype=object)
+    names = np.array(sorted(record.id for record in images), dtype=object)
     parts = []
     for repeat in range(repeats):
         draws = generator(seed, "folds", repeat)
@@ -158,7 +160,8 @@ def given(
     Raises LeakError when duplicates or groups cross the parts, unless `accept_leaks`: then it is a warning; DataError
     when there are held-out images but none to train on.
     """
-    parts = {name: sorted(r.id for r in dataset.records if (r.split or "train") == name) for name in PARTS}
+    images = dataset.originals.records
+    parts = {name: sorted(r.id for r in images if (r.split or "train") == name) for name in PARTS}
     if not parts["val"] and not parts["test"]:
         return None
     if not parts["train"]:
@@ -242,7 +245,7 @@ def _roles(dataset: Dataset, parts: dict[str, list[str]], val: float) -> list[Fi
 
 def _unassigned(dataset: Dataset) -> Finding | None:
     """Say which records the prescribed split leaves out."""
-    ids = tuple(record.id for record in dataset.records if record.split is None)
+    ids = tuple(record.id for record in dataset.originals.records if record.split is None)
     sentence = f"{len(ids)} images are in no part of the given split and are used for training: {listed(ids)}"
     return Finding("split-unassigned", "warning", sentence, ids) if ids else None
 
@@ -273,6 +276,7 @@ def _reviewed(
     dataset: Dataset, clusters: Clusters, parts: tuple[Split, ...], seed: int, wanted: dict[str, float]
 ) -> Splits:
     """Freeze splits with the findings about them."""
+    frozen, dataset = dataset.fingerprint, dataset.originals
     sizes = Counter(clusters.get(record.id, record.id) for record in dataset.records)
     groups = {
         r.id: clusters.get(r.id, r.id)
@@ -280,7 +284,7 @@ def _reviewed(
         if sizes[clusters.get(r.id, r.id)] > 1 or r.group is not None
     }
     findings = (*class_missing(dataset, parts), validation_small(dataset, parts), unbalanced(dataset, parts, wanted))
-    return Splits(parts, seed, dataset.fingerprint, groups, tuple(filter(None, findings)))
+    return Splits(parts, seed, frozen, groups, tuple(filter(None, findings)))
 
 
 def class_missing(dataset: Dataset, parts: Sequence[Split]) -> list[Finding]:

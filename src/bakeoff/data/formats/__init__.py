@@ -95,6 +95,11 @@ def write(dataset: Dataset, path: Path | str, format: str) -> None:
     """Write a dataset in the named format into a new folder, complete or not at all."""
     chosen = _format(format)
     _check_task(chosen, dataset.task, "written")
+    if dataset.methods and chosen.NAME != table.NAME:
+        raise UsageError(
+            f"{dataset.source}: holds derived images, and as {chosen.NAME} they would be taken for originals; "
+            f"write a {table.NAME}, or convert the data before they are expanded"
+        )
     chosen.write(dataset, Path(path))
 
 

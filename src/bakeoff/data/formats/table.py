@@ -1,27 +1,34 @@
-"""A CSV or Parquet table with one row for each image: path, label, optional group, optional split."""
+"""A CSV or Parquet table with one row for each image: path, label, optional group, optional split.
+
+An image that was made from others (offline expansion) has two more cells: `derived_by` names the method, `derived_from`
+the paths of its originals, separated by |.  What was done stands in lineage.json beside such a table.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bakeoff.data.dataset import Dataset, Record, TaskName
+from bakeoff.data.dataset import Dataset, Derived, Record, TaskName
 from bakeoff.data.formats.listing import names_in
 from bakeoff.data.formats.rows import SPLITS, UNLABELLED, Options, Row, assemble, examples, split_name
 from bakeoff.data.formats.target import new_folder, places, put
 from bakeoff.errors import DataError, UsageError, nearest
+from bakeoff.files import read_json, write_json
 
 NAME = "table"
 TASKS: tuple[TaskName, ...] = ("classification",)
 EXPECTS = "a .csv, .tsv or .parquet file (or a folder with one such file) with columns path and label"
 COLUMNS = {"image": ("path", "image", "file", "filename"), "label": ("label", "class"), "group": ("group",)}
-COLUMNS["split"] = ("split",)
+COLUMNS |= {name: (name,) for name in ("split", "derived_by", "derived_from")}
+LINEAGE = "lineage.json"
 SUFFIXES = (".csv", ".tsv", ".parquet")
 UNNAMED = "have no label: fill the label column in, or take labels from file names with --label-from"
 
@@ -67,7 +74,8 @@ def read(path: Path, options: Options) -> Dataset:
         raise DataError(f"{file}: no column {names}; found {examples(table.header, 20)}")
     images = _images(table)
     rows = [_row(table, position, image) for position, image in enumerate(images)]
-    return assemble(file.parent, rows, NAME, options, [], UNNAMED)
+    dataset = assemble(file.parent, rows, NAME, options, [], UNNAMED)
+    return _with_lineage(dataset, file) if dataset.methods else dataset
 
 
 def write(dataset: Dataset, path: Path) -> None:
@@ -83,12 +91,23 @@ def write(dataset: Dataset, path: Path) -> None:
         chosen = places(dataset, lambda _: "images")
         for record in dataset.records:
             put(dataset, record, root / chosen[record.id])
-        optional = [name for name in ("group", "split") if any(getattr(r, name) is not None for r in dataset.records)]
-        rows = [
-            [chosen[r.id], dataset.classes[r.label], *(getattr(r, name) or "" for name in optional)]
-            for r in dataset.records
-        ]
-        _save(root / file.name, ["path", "label", *optional], rows)
+        write_rows(dataset, root / file.name, chosen)
+
+
+def write_rows(dataset: Dataset, file: Path, chosen: Mapping[str, str]) -> None:
+    """Write the table of images that lie beside it, and lineage.json for derived ones; `chosen`: id -> path."""
+    optional = [name for name in ("group", "split") if any(getattr(r, name) is not None for r in dataset.records)]
+    header = ["path", "label", *optional, *(("derived_by", "derived_from") if dataset.methods else ())]
+    rows = []
+    for record in dataset.records:
+        cells = [chosen[record.id], dataset.classes[record.label], *(getattr(record, name) or "" for name in optional)]
+        made = record.derived
+        if dataset.methods:
+            cells += [made.by, _joined(chosen[id] for id in made.of)] if made else ["", ""]
+        rows.append(cells)
+    _save(file, header, rows)
+    if dataset.methods:
+        write_json(file.parent / LINEAGE, {"lineage": list(dataset.lineage)})
 
 
 def _tables_in(folder: Path) -> list[str]:
@@ -238,7 +257,45 @@ def _row(table: Table, position: int, image: str) -> Row:
     if text and split is None:
         known = f"expected train, val or test{nearest(text.lower(), SPLITS)}"
         raise DataError(f"{table.path}: {table.where([position])}: unknown split {text!r}; {known}")
-    return Record(image, image, UNLABELLED, cells.get("group"), split), cells.get("label")
+    made = _derived(table, position)
+    return Record(image, image, UNLABELLED, cells.get("group"), split, derived=made), cells.get("label")
+
+
+def _derived(table: Table, position: int) -> Derived | None:
+    """Return how the image of a row was made; a row needs both cells or none."""
+    by, of = (table.rows[position].get(name) for name in ("derived_by", "derived_from"))
+    if by and of:
+        return Derived(by, tuple(_relative(table.path.parent, path) for path in next(csv.reader([of], delimiter="|"))))
+    if by or of:
+        lacking = "derived_from" if by else "derived_by"
+        raise DataError(f"{table.path}: {table.where([position])}: a derived image needs {lacking} too: fill it in")
+    return None
+
+
+def _joined(paths: Iterable[str]) -> str:
+    """Return paths as one cell."""
+    cell = io.StringIO()
+    csv.writer(cell, delimiter="|", lineterminator="").writerow(paths)
+    return cell.getvalue()
+
+
+def _with_lineage(dataset: Dataset, file: Path) -> Dataset:
+    """Add what was done; refuse derived images whose originals are not there, are derived too or of another class."""
+    originals = dataset.originals.index
+    for record in dataset.records:
+        for id in record.derived.of if record.derived else ():
+            where = f"{file}: {record.id} is derived from {id}, which"
+            if id not in originals:
+                known = "is derived itself" if id in dataset.index else f"is not there{nearest(id, originals)}"
+                raise DataError(f"{where} {known}; name original images, or remove the row")
+            label = dataset.records[dataset.index[id]].label
+            if label != record.label:
+                names = f"{dataset.classes[label]!r}, not {dataset.classes[record.label]!r}"
+                raise DataError(f"{where} is of the class {names}: correct the label")
+    stored = file.parent / LINEAGE
+    content = read_json(stored) if stored.exists() else {}
+    notes = content.get("lineage", ()) if isinstance(content, dict) else ()
+    return replace(dataset, lineage=(*(str(note) for note in notes), *dataset.lineage))
 
 
 def _save(file: Path, header: list[str], rows: list[list[str]]) -> None:
