@@ -98,6 +98,16 @@ def test_what_is_handed_over_and_reported_is_of_the_present_recipe(run: Run, tmp
     assert {stored.id for stored in folder.planned()} == planned < {stored.id for stored in folder.runs()}
 
 
+def test_a_recipe_that_mixes_is_a_candidate_like_any_other(run: Run) -> None:
+    recipe = {"augment": "randaugment", "mixup": 0.2, "cutmix_within": 1.0, "loss": "focal", "label_smoothing": 0.1}
+    recipe |= {"class_weights": True, "balanced": True}
+    model = {"arch": "small:mlp", "options": {"hidden": 8}}
+    two = [{"name": "plain", "model": model}, {"name": "mixed", "model": model, "recipe": recipe}]
+    comparison = run({"candidates": two, "seeds": 2, "recipe.epochs": 1})
+    declared = {control.name: control.values["mixed"] for control in comparison.controls if control.status != "equal"}
+    assert {f"recipe.{name}": value for name, value in recipe.items()}.items() <= declared.items()
+
+
 def test_only_one_process_runs_a_study(run: Run, tmp_path: Path) -> None:
     with StudyFolder(tmp_path / "study").held(), pytest.raises(Refused, match="another bakeoff"):
         run()

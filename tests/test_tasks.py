@@ -41,11 +41,21 @@ from bakeoff.train.recipe import Recipe, Stage
 
 DENSE: tuple[TaskName, ...] = ("semantic", "detection", "instance")
 SIZE = 64
+MIXED: dict[TaskName, dict[str, Any]] = {
+    "semantic": {"augment": "trivial", "loss": "focal+dice", "class_weights": True},
+    "detection": {"augment": "randaugment", "mosaic": 0.5, "balanced": True},
+    "instance": {"augment": "trivial", "mosaic": 0.5, "copy_paste": 0.5},
+}
 
 
 def small(task: TaskName) -> str:
     """Return the first small network for a task."""
     return f"small:{FAMILIES[0].names(task)[0]}"
+
+
+def to_fields(recipe: dict[str, Any]) -> str:
+    """Return the fields of a recipe as TOML has them in a line."""
+    return ", ".join(f"{name} = {json.dumps(value)}" for name, value in recipe.items())
 
 
 @pytest.fixture(scope="module", params=DENSE)
@@ -73,7 +83,10 @@ size = {SIZE}
 seeds = 2
 data = {{ path = "{data}" }}
 recipe = {{ epochs = 1, batch = 8, augment = "digits" }}
-candidates = [{{ name = "a", model = "{small(task)}" }}, {{ name = "b", model = "{small(task)}" }}]
+candidates = [
+    {{ name = "a", model = "{small(task)}" }},
+    {{ name = "b", model = "{small(task)}", recipe = {{ {to_fields(MIXED[task])} }} }},
+]
 """,
         encoding="utf-8",
     )
@@ -109,7 +122,7 @@ def feed_of(task: TaskName, data: Path, cache: Path, workers: int = 0) -> Feed:
         targets=open_targets(dataset, cache, SIZE, "squash"),
         labels=rows,
         augment=Augment("strong", SIZE),
-        mix=Mix(len(dataset.classes)),
+        mix=Mix(len(dataset.classes), mosaic=0.5, copy_paste=0.5 * (task == "instance")),
         batch=4,
         seed=5,
         workers=workers,

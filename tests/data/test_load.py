@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_balanced_sampling_draws_rare_classes_as_often() -> None:
     assert 400 < sum(index < 100 for index in drawn) < 600
 
 
-@pytest.mark.parametrize("augment", ["none", "flip", "light", "standard", "strong", "digits"])
+@pytest.mark.parametrize("augment", get_args(AugmentName))
 def test_the_same_feed_twice_gives_the_same_batches(tmp_path: Path, augment: AugmentName) -> None:
     one, two = (list(make_feed(tmp_path, augment).epoch(1)) for _ in range(2))
     assert len(one) == 5
@@ -90,7 +91,7 @@ def test_mixing_depends_on_the_ticket_alone(tmp_path: Path) -> None:
 
 
 def test_workers_do_not_matter(tmp_path: Path) -> None:
-    mix = Mix(3, mixup=0.4)
+    mix = Mix(3, mixup=0.4, cutmix_within=1.0)
     alone, helped = make_feed(tmp_path, mix=mix), make_feed(tmp_path, mix=mix, workers=2)
     for first, second in zip(alone.epoch(0), helped.epoch(0), strict=True):
         assert torch.equal(first.images, second.images)

@@ -241,6 +241,33 @@ def test_loss_of_mixed_targets_by_hand() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("smoothing", "weights", "soft"),
+    [
+        (0.0, (1.0, 1.0, 1.0), False),  # as published
+        (0.0, (1.0, 2.0, 0.5), False),  # class weights
+        (0.1, (1.0, 2.0, 0.5), False),  # with label smoothing
+        (0.1, (1.0, 2.0, 0.5), True),  # of mixed targets
+    ],
+)
+def test_focal_loss_by_hand(smoothing: float, weights: tuple[float, ...], soft: bool) -> None:
+    hard = torch.eye(3)[INDICES]
+    targets = 0.3 * hard + 0.7 * hard.flip(0) if soft else INDICES
+    task = Classification(("a", "b", "c"), LossOptions("focal", smoothing, weights))
+    found = task.loss(Fixed(LOGITS), Batch(IMAGES, targets)).item()
+    total = weighed = 0.0
+    for truth, p in zip((targets if soft else hard).tolist(), LOGITS.softmax(1).tolist(), strict=True):
+        for t, own, weight in zip(truth, p, weights, strict=True):
+            total -= weight * ((1 - smoothing) * t + smoothing / 3) * (1 - own) ** 2 * np.log(own)
+            weighed += weight * t
+    assert found == pytest.approx(total / weighed, rel=1e-5)
+    if weights == (1.0, 1.0, 1.0):
+        assert Classification(("a", "b", "c"), LossOptions("focal")).loss(
+            Fixed(LOGITS), Batch(IMAGES, INDICES)
+        ).item() == pytest.approx(found)
+    assert found < Classification(("a", "b", "c")).loss(Fixed(LOGITS), Batch(IMAGES, INDICES)).item()
+
+
 def test_validation_loss_is_the_training_loss() -> None:
     task: Task = Classification(("a", "b", "c"))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Classification: cross-entropy, softmax, and metrics of (truth, scores) per image."""
+"""Classification: cross-entropy or focal loss, softmax, and metrics of (truth, scores) per image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bakeoff.data.dataset import TaskName
 from bakeoff.data.targets import Label
-from bakeoff.errors import UsageError
+from bakeoff.errors import UsageError, nearest
 from bakeoff.tasks.calibration import Reliability, calibration_error, reliability_bins
 from bakeoff.tasks.ranking import auroc, average_precision
 from bakeoff.tasks.task import PLAIN_LOSS, LossOptions, Metric, Outcomes, Row
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the metrics serve a report, which should not wait for torch
 
     from bakeoff.data.load import Batch
 
-LOSSES = ("default", "cross_entropy")
+LOSSES = ("default", "cross_entropy", "focal")
 LEAST_PROBABILITY = 1e-7  # log-loss clips here: one image costs at most 16.1, however sure the network was
 
 
@@ -35,12 +35,15 @@ class Classification:
         """Remember the classes and the options of the loss; top-5 accuracy needs more than 5 classes to be listed."""
         class_weights = loss.class_weights
         if loss.name not in LOSSES:
-            raise UsageError(f"classification has no loss {loss.name!r}; it has {', '.join(LOSSES)}")
+            raise UsageError(
+                f"classification has no loss {loss.name!r}{nearest(loss.name, LOSSES)}; it has {', '.join(LOSSES)}"
+            )
         if class_weights is not None and len(class_weights) != len(classes):
             raise UsageError(f"{len(class_weights)} class weights were given for {len(classes)} classes; give one each")
         self.name: TaskName = "classification"
         self.headline: str = "accuracy"
-        self.validation_loss: str = "log_loss"
+        self.focal = loss.name == "focal"
+        self.validation_loss: str = "" if self.focal else "log_loss"
         self.batch: int = 64
         self.classes, self.label_smoothing, self.class_weights = classes, loss.label_smoothing, class_weights
         self.table: Mapping[str, Metric] = {
@@ -48,20 +51,16 @@ class Classification:
         }
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
-        """Return the mean cross-entropy, in float32, for targets (B,) of indices or (B, classes) of probabilities.
+        """Return the mean loss, in float32, for targets (B,) of indices or (B, classes) of probabilities.
 
-        With class weights it is the weighted mean, by the weight of each target: a one-hot target counts like its
-        index.  (torch's own mean for probabilities would divide by B instead.)
+        With class weights it is the weighted mean, by the weight of each target (see label_loss).
         """
-        import torch.nn.functional as F
+        from bakeoff.tasks import label_loss
 
         logits, targets = net(batch.images).float(), batch.targets
         weights = None if self.class_weights is None else logits.new_tensor(self.class_weights)
-        if weights is None or targets.ndim == 1:
-            return F.cross_entropy(logits, targets, weights, label_smoothing=self.label_smoothing)
-        total = F.cross_entropy(logits, targets, weights, reduction="sum", label_smoothing=self.label_smoothing)
-        mean: Tensor = total / (targets @ weights).sum()
-        return mean
+        loss = label_loss.focal if self.focal else label_loss.cross_entropy
+        return loss(logits, targets, weights, self.label_smoothing)
 
     def predict(self, net: nn.Module, images: Tensor) -> list[Label]:
         """Return labels with probabilities (softmax in float32); of equal ones the first class is chosen."""
