@@ -107,21 +107,20 @@ def cut(network: Network, images: Tensor) -> Rest:
     changed; torch's generator is.  Raises UsageError when there is no such cut.
     """
     with _buffers_kept(network), torch.no_grad():
-        calls = _trace(network, images)
-        torch.manual_seed(SEEDS[0])
-        logits = network(images)
+        calls, logits = _trace(network, images)
         for name in _around_head(network):
             chain = _behind(calls, name)
             while chain:
                 rest = Rest(*(call.module for call in chain))
-                if _is_steady(network, rest, images):
-                    if _agrees(network, rest, images, logits):
+                if (features := _steady(network, rest, images)) is not None:
+                    if _agrees(rest, features, logits):
                         return rest
                     break  # something that is no module comes behind it: try the module around it
                 chain = _with_previous(calls, chain)
         with suppress(*ERRORS):  # a body without such halves, or whose halves are called otherwise
             rest = HeadOfTimm(network.body)
-            if _is_steady(network, rest, images) and _agrees(network, rest, images, logits):
+            features = _steady(network, rest, images)
+            if features is not None and _agrees(rest, features, logits):
                 return rest
     raise UsageError(
         "no features can stand in for its backbone: what comes in front of the head draws at random, or the head is no "
@@ -141,8 +140,8 @@ def _around_head(network: Network) -> Iterator[str]:
         yield ".".join(shared[:length])
 
 
-def _trace(network: Network, images: Tensor) -> list[Call]:
-    """Return the calls of all modules of the body in one forward pass, in the order of their ends."""
+def _trace(network: Network, images: Tensor) -> tuple[list[Call], Tensor]:
+    """Return the calls of all modules of the body in a forward pass under SEEDS[0], by their ends, and the logits."""
     calls: list[Call] = []
     open_calls: list[tuple[nn.Module, Tensor | None, int]] = []
     clock = iter(range(1 << 60))
@@ -159,12 +158,13 @@ def _trace(network: Network, images: Tensor) -> list[Call]:
 
     handles = [module.register_forward_pre_hook(begin) for module in names]
     handles += [module.register_forward_hook(end) for module in names]
+    torch.manual_seed(SEEDS[0])
     try:
-        network(images)
+        logits: Tensor = network(images)
     finally:
         for handle in handles:
             handle.remove()
-    return calls
+    return calls, logits
 
 
 def _behind(calls: list[Call], name: str) -> list[Call]:
@@ -194,30 +194,30 @@ def _is_leaf(call: Call) -> bool:
     return next(call.module.children(), None) is None
 
 
-def _is_steady(network: Network, rest: Rest, images: Tensor) -> bool:
-    """Say whether the feature of an image depends neither on the draws nor on the other images of its batch."""
+def _steady(network: Network, rest: Rest, images: Tensor) -> Tensor | None:
+    """Return the features under SEEDS[1], computed in another order; None when they depend on draws or neighbours."""
     found = []
     for seed, order in zip(SEEDS, (images, images.flip(0)), strict=True):
         torch.manual_seed(seed)
         found.append(rest.features(network, order))
-    return _apart(found[0], found[1].flip(0)) <= _near(images) * float(found[0].abs().max())
+    again = found[1].flip(0)
+    return again if _apart(found[0], again) <= _near(images) * float(found[0].abs().max()) else None
 
 
-def _agrees(network: Network, rest: Rest, images: Tensor, logits: Tensor) -> bool:
-    """Say whether the rest makes the network's logits under SEEDS[0] of features computed under SEEDS[1]."""
-    torch.manual_seed(SEEDS[1])
-    found = rest.features(network, images.flip(0)).flip(0)
+def _agrees(rest: Rest, features: Tensor, logits: Tensor) -> bool:
+    """Say whether the rest makes the network's logits, which were drawn under SEEDS[0], of the features."""
     torch.manual_seed(SEEDS[0])
     try:
-        again = rest(found)
+        again = rest(features)
     except ERRORS:
         return False
-    return again.shape == logits.shape and _apart(again, logits) <= _near(images) * max(1.0, float(logits.abs().max()))
+    near = _near(features) * max(1.0, float(logits.abs().max()))
+    return again.shape == logits.shape and _apart(again, logits) <= near
 
 
-def _near(images: Tensor) -> float:
+def _near(values: Tensor) -> float:
     """Return how far results may lie apart under the present precision."""
-    return ROUNDED if torch.is_autocast_enabled(images.device.type) else EXACT
+    return ROUNDED if torch.is_autocast_enabled(values.device.type) else EXACT
 
 
 def _apart(one: Tensor, other: Tensor) -> float:

@@ -22,7 +22,7 @@ from bakeoff.models.features import Rest, cut
 from bakeoff.models.spec import Network
 from bakeoff.tasks.inference import Conditions
 
-TRIED = 8  # training images on which the cut is checked
+TRIED = 4  # training images on which the cut is checked
 
 
 class Source(Protocol):
@@ -76,14 +76,14 @@ class FrozenFeatures:
             file.unlink(missing_ok=True)
 
     def _cut(self, network: Network) -> tuple[Rest, Tensor]:
-        """Return what stands behind the cut, checked on the first training images, and the features of these."""
+        """Return what stands behind the cut, checked on the first training images, and the features of one."""
         tickets = _tickets(self.feed, 0)[:TRIED]
         batch = next(iter(self.feed.batches([tickets])))
         images = batch.to(self.conditions.device, self.conditions.channels_last).images
         try:
             with self.conditions.autocast():
                 rest = cut(network, images)
-                return rest, rest.features(network, images)
+                return rest, rest.features(network, images[:1])
         except UsageError as error:
             raise UsageError(f"{self.candidate}: recipe.cache_features: {error}") from error
 
