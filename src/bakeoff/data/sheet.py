@@ -299,12 +299,12 @@ def picture_sheet(dataset: Dataset, per_class: int = 8, seed: int = 0) -> Image.
             left = 22
         pen.text((left, number * height + 3), f"{printable(row.heading)}  ({amount})", fill="black", font=font())
         for column, id in enumerate(row.records):
-            picture = _cell(dataset, dataset.records[dataset.index[id]], cell)
+            picture = picture_cell(dataset, dataset.records[dataset.index[id]], cell)
             sheet.paste(picture, (4 + column * (cell + 4), number * height + CAPTION + 4))
     return sheet
 
 
-def _cell(dataset: Dataset, record: Record, side: int) -> Image.Image:
+def picture_cell(dataset: Dataset, record: Record, side: int) -> Image.Image:
     """Return a square cell with the picture in its middle, tiny ones enlarged in squares; a cross when unreadable."""
     cell = Image.new("RGB", (side, side), (236, 238, 241))
     try:
