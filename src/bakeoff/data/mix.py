@@ -202,7 +202,7 @@ def _shown(objects: Objects, side: int, scaled: int, shift: tuple[int, int], qua
 
 def _pixels(masks: Tensor) -> Tensor:
     """Return the number of pixels (N,) of masks (N, H, W)."""
-    return masks.sum(dim=(1, 2))
+    return masks.sum(dim=(1, 2), dtype=torch.int32)  # torch adds bytes up to 64 bits twenty times as slowly
 
 
 def _areas(boxes: Tensor) -> Tensor:
