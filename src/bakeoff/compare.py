@@ -12,12 +12,15 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from bakeoff.errors import Refused, UsageError, nearest
-from bakeoff.evaluate import selfchecks
+from bakeoff.evaluate import selfchecks, tuned
 from bakeoff.evaluate.alignment import Aligned, align
+from bakeoff.evaluate.dropped import Dropped, stopped
 from bakeoff.evaluate.estimates import headline_table, metric_estimates
 from bakeoff.evaluate.ledger import Conditions, Control, ledger, refuse_undeclared, summarised
+from bakeoff.evaluate.looks import ONCE, Looks
 from bakeoff.evaluate.pairs import Contest, Estimate, Level, Pair, best_set, tested_pairs
 from bakeoff.evaluate.selfchecks import Repeat
+from bakeoff.evaluate.tuned import Tuned
 from bakeoff.evaluate.variance import Codes, group_codes
 from bakeoff.evaluate.verdict import Unit, advice, verdict, worded
 from bakeoff.findings import Finding, plural, printable
@@ -30,11 +33,14 @@ __all__ = [
     "SCHEMA_VERSION",
     "Comparison",
     "Control",
+    "Dropped",
     "Estimate",
     "Level",
+    "Looks",
     "Pair",
     "Question",
     "Row",
+    "Tuned",
     "compare",
 ]
 
@@ -60,7 +66,8 @@ class Question:
     `eps` is the smallest gap that matters, in points (for metrics that are no percentage: in their own unit).
     `groups` maps record ids to groups (absent: each image is its own).  `suspects` maps a reason ("near-duplicates",
     "flagged labels", "leaking images") to record ids: the verdict is also computed without them.  `folds` 1 means a
-    hold-out test split (L0/L1), else L2.
+    hold-out test split (L0/L1), else L2.  `looks` say at which look these runs are judged, `dropped` whom the race
+    stopped before, and `race` what it cost.  `tuning` is how each candidate was tuned.
     """
 
     eps: float = 1.0
@@ -70,6 +77,10 @@ class Question:
     repeats: int = 1
     groups: Mapping[str, str] | None = None
     suspects: Mapping[str, Sequence[str]] | None = None
+    looks: Looks = ONCE
+    dropped: tuple[Dropped, ...] = ()
+    race: str = ""
+    tuning: tuple[Tuned, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,9 @@ class Comparison:
     controls: tuple[Control, ...]
     findings: tuple[Finding, ...]  # self-checks of docs/protocol.md, section 8 included, passed ones as "info"
     schema_version: int = SCHEMA_VERSION
+    looks: Looks = ONCE
+    dropped: tuple[Dropped, ...] = ()  # whom the race stopped on validation: without test result or rank
+    tuning: tuple[Tuned, ...] = ()  # what each candidate tried and chose on validation, in the order of the study
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dictionary; what is undefined is null."""
@@ -116,8 +130,8 @@ class Comparison:
         pairs = "".join(f"<li>{_safe(pair.sentence)}</li>" for pair in self.pairs)
         return (
             f"<div><p><strong>{_safe(self.verdict)}</strong></p>"
-            f"<table><thead><tr><th>candidate</th><th>{_safe(self.metric)} [95 % interval]</th><th>runs</th>"
-            f"</tr></thead><tbody>{rows}</tbody></table><ul>{pairs}</ul><p>{_safe(self.next_step)}</p></div>"
+            f"<table><thead><tr><th>candidate</th><th>{_safe(self.metric)} [{self.looks.confidence} interval]</th>"
+            f"<th>runs</th></tr></thead><tbody>{rows}</tbody></table><ul>{pairs}</ul><p>{_safe(self.next_step)}</p></div>"
         )
 
 
@@ -139,7 +153,9 @@ def compare(task: Task, question: Question, results: Sequence[tuple[Run, Outcome
     name, metric = _metric(task, question)
     first, again = _first_of_each(question, results)
     sides = _sides(question, first)
-    controls = ledger({side.name: _conditions(side) for side in sides})
+    specs = {side.name: side.runs[0].spec for side in sides}
+    chosen = {side.name: [((run.repeat, run.fold), run.chosen) for run in side.runs] for side in sides}
+    controls = (*ledger({s.name: _conditions(s) for s in sides}), *tuned.controls(question.tuning, chosen))
     refuse_undeclared(controls)
     contest = _contest(question, metric, sides)
     unit = Unit(metric.percent)
@@ -157,7 +173,7 @@ def compare(task: Task, question: Question, results: Sequence[tuple[Run, Outcome
         rows=_rows(task, question, sides, contest),
         pairs=pairs,
         best_set=best_set(contest, pairs),
-        verdict=words,
+        verdict=words + stopped(question.dropped, unit),
         next_step=advice(contest, pairs, unit),
         controls=controls,
         findings=(
@@ -167,11 +183,15 @@ def compare(task: Task, question: Question, results: Sequence[tuple[Run, Outcome
             selfchecks.swap(contest),
             selfchecks.one_split(controls),
             *_suspects(question, metric, sides, (words, pairs)),
-            selfchecks.tuning(),
+            *tuned.findings(question.tuning, pairs, tuned.twins(question.tuning, specs), unit),
             selfchecks.repeated(again),
             selfchecks.seeds_matter({s.name: [run.facts.get("weights_hash") for run in s.runs] for s in sides}),
             *selfchecks.seed_variances(contest),
+            *([Finding("race", "info", question.race)] if question.race else []),
         ),
+        looks=question.looks,
+        dropped=question.dropped,
+        tuning=question.tuning,
     )
 
 
@@ -282,7 +302,7 @@ def _contest(question: Question, metric: Metric, sides: Sequence[Side], keep: Se
     tables = {name: table for name, (table, _) in made.items()}
     rows = {name: aligned.rows for name, aligned in finished.items()}
     absent = tuple(side.name for side in sides if side.name not in finished)
-    return Contest(tables, rows, units, count, question.folds, eps, question.baseline, absent)
+    return Contest(tables, rows, units, count, question.folds, eps, question.baseline, absent, question.looks)
 
 
 def _groups(question: Question, ids: Sequence[str]) -> Codes:
@@ -331,7 +351,7 @@ def _rows(task: Task, question: Question, sides: Sequence[Side], contest: Contes
         spread = None
         if side.name in contest.tables:
             groups = _groups(question, side.aligned.outcomes[0].ids)
-            metrics = metric_estimates(task.table, side.aligned.outcomes, groups, question.folds)
+            metrics = metric_estimates(task.table, side.aligned.outcomes, groups, question.folds, question.looks.alpha)
             means = contest.tables[side.name].mean(axis=1)
             spread = float(means.std(ddof=1)) if len(means) > 1 else None
         done = tuple(run for run in side.runs if run.state == "done")

@@ -112,7 +112,7 @@ def _tried(candidate: Candidate, study: Study, prepared: Prepared) -> str:
 
 def count_runs(study: Study) -> int:
     """Return how many runs a study has."""
-    each = study.split.folds * study.split.repeats if study.split.folds > 1 else study.seeds
+    each = study.split.folds * study.split.repeats if study.split.folds > 1 else study.most_seeds
     return len(study.candidates) * each + study.repeat_one
 
 

@@ -97,6 +97,7 @@ class Progress:
         self._worked = 0.0  # runs' worth of training that ended in this call
         self._began = self._spoke = monotonic()
         self._phase, self._count = "images", (0, 0)
+        self._part = ""  # of the study, where it has several
 
     def __enter__(self) -> Progress:
         """Start to draw."""
@@ -135,6 +136,7 @@ class Progress:
         if not self.total:
             return "{} {:,}/{:,}".format(self._phase, *self._count) if self._count[1] else self._phase
         parts = [f"{self.finished + self.failed}/{self.total} run{'s' * (self.total > 1)} done"]
+        parts[:0] = [self._part] if self._part else []
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.best is not None:
@@ -162,13 +164,21 @@ class Progress:
                 self._count = (fact["done"], fact["total"])
             case "finding" if fact["severity"] != "info":
                 self._say(f"{fact['severity']}: {fact['sentence']}")
-            case "planner":
+            case "planner" | "race" | "look":
                 self._say(fact["sentence"])
             case "plan":
-                self.total, self.finished, self._began = fact["runs"], fact["done"], monotonic()
-                if self.finished:
-                    many = f"{self.finished} of {self.total} runs are"
-                    self._say(f"{many if self.total > 1 else 'the only run is'} done already")
+                self._plan(fact)
+
+    def _plan(self, fact: dict[str, Any]) -> None:
+        """Begin a part of the study (a rung of the race, a look, or the whole contest): its runs are counted anew."""
+        self.total, self.finished, self._began = fact["runs"], fact["done"], monotonic()
+        self.failed, self._worked, self._part = 0, 0.0, fact.get("name", "")
+        where = f"{self._part}: " if self._part else ""
+        if self.finished:
+            many = f"{self.finished} of {self.total} runs are"
+            self._say(f"{where}{many if self.total > 1 else 'the only run is'} done already")
+        elif where:
+            self._say(f"{where}{self.total} run{'s' * (self.total > 1)}", aside=True)
 
     def _hear(self, id: str, fact: dict[str, Any]) -> None:
         """Take a fact of a run in."""

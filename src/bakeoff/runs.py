@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bakeoff.data.split import Split
 from bakeoff.engines.engine import Job, Message
 from bakeoff.errors import UsageError
 from bakeoff.execution import as_error, guard, open_engine, versions
@@ -21,6 +22,7 @@ from bakeoff.study import Candidate, Study
 from bakeoff.train.checkpoint import clear
 
 Place = tuple[int, int, int]  # seed, repeat, fold
+Chosen = Mapping[str, Mapping[tuple[int, int], Mapping[str, Any]]]  # candidate -> (repeat, fold) -> what tuning chose
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,21 @@ class Variant:
 
 
 CONTEST = Variant()
+NOTHING: Chosen = {}
 
 
-def plan_runs(arena: Arena) -> list[Run]:
+def tuned(chosen: Chosen, candidate: Candidate, part: Split) -> Variant:
+    """Return a contest run's variant: what tuning chose for a candidate in a part of the split."""
+    return Variant(chosen=chosen.get(candidate.name, {}).get((part.repeat, part.fold), {}))
+
+
+def plan_runs(arena: Arena, chosen: Chosen = NOTHING) -> list[Run]:
     """Return every run of the study, seed by seed, so that a study cut short has something of every candidate."""
     study = arena.study
     crossed = study.split.folds > 1
-    seeds = [study.first_seed + number for number in range(1 if crossed else study.seeds)]
+    seeds = [study.first_seed + number for number in range(1 if crossed else study.most_seeds)]
     planned = [
-        make_run(arena, candidate, (seed, part.repeat, part.fold))
+        make_run(arena, candidate, (seed, part.repeat, part.fold), tuned(chosen, candidate, part))
         for seed in seeds
         for part in arena.prepared.splits.parts
         for candidate in study.candidates
@@ -69,7 +77,7 @@ def make_run(arena: Arena, candidate: Candidate, place: Place, variant: Variant 
     """Return one run, not yet begun; its id ends in a hash of all that its numbers depend on."""
     (seed, repeat, fold), study, prepared = place, arena.study, arena.prepared
     model = resolve(candidate.model, prepared.dataset.task)
-    spec = candidate.model_copy(update={"model": model}).model_dump(mode="json")
+    spec = candidate.model_copy(update={"model": model}).model_dump(mode="json", exclude={"tune"})
     execution = arena.execution
     settings = {
         "data": prepared.dataset.fingerprint,
@@ -126,7 +134,7 @@ def unfinished(plan: Sequence[Run], folder: StudyFolder) -> list[Run]:
 
 
 def finish(arena: Arena, plan: Sequence[Run], name: str = "") -> None:
-    """Train what a plan's runs still lack, as train() does; `name` says to the display which part of the study it is."""
+    """Train what a plan's runs still lack, as train() does; `name` tells the display which part of the study it is."""
     todo = unfinished(plan, arena.folder)
     arena.tell("", {"kind": "plan", "runs": len(plan), "done": len(plan) - len(todo), "name": name})
     train(arena, todo)

@@ -1,7 +1,7 @@
 """The study folder: the only module that knows its file names; everything is written by rename.
 
-STUDY/  study.toml data.json split.json audit.json planner.json execution.json plan.json latency.json comparison.json
-        report.html
+STUDY/  study.toml data.json split.json audit.json planner.json execution.json tuning.json race.json plan.json
+        latency.json comparison.json report.html
         cache/pixels-<size>-<resize>.npy
         runs/<run id>/{run.json history.jsonl checkpoints/ model.safetensors model.json outcomes.npz validation.npz
                        predictions.json.gz}
@@ -199,6 +199,8 @@ class StudyFolder:
         self.guards = path / "guards.json"
         self.plan = path / "plan.json"
         self.planner = path / "planner.json"
+        self.tuning = path / "tuning.json"
+        self.race = path / "race.json"
         self.report = path / "report.html"
         self.cache = path / "cache"
 

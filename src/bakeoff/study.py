@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,6 +17,7 @@ from bakeoff.errors import UsageError, nearest
 from bakeoff.models.spec import Head, ModelSpec, split_arch
 from bakeoff.settings import set_value, toml_key, toml_value
 from bakeoff.train.recipe import Recipe, Stage
+from bakeoff.train.space import Tune
 
 
 class _Part(BaseModel):
@@ -87,11 +89,15 @@ class Execution(_Part):
 
 
 class Candidate(_Part):
-    """What is compared: a network and a recipe under a name."""
+    """What is compared: a network and a recipe under a name.
+
+    `tune` false keeps the recipe as it is declared where the study tunes: so a default can stand beside its tuned self.
+    """
 
     name: str = Field(min_length=1, max_length=80)
     model: ModelSpec
     recipe: Recipe = Recipe()
+    tune: bool = True
 
     @model_validator(mode="before")
     @classmethod
@@ -112,7 +118,9 @@ class Candidate(_Part):
 class Study(_Part):
     """Data, split, candidates, and how sure one wants to be.
 
-    `seeds` runs of each candidate from `first_seed` on; under cross-validation the repeats take their place.  `eps` is
+    `seeds` runs of each candidate from `first_seed` on; under cross-validation the repeats take their place.  `looks`
+    replaces them by growing numbers of seeds: after each the study looks at its results, and stops when every tested
+    pair is decided.  `race` drops losers on validation, after a quarter and a half of the epochs.  `eps` is
     the smallest difference that matters, in points.  `metric` None: the task's headline.  `baseline` names the
     candidate that the others are tested against (None: all pairs).  `size` is the input side in pixels, `resize` how
     an image becomes square.  `recipe` is what every candidate trains with, less what its own recipe says otherwise.
@@ -125,11 +133,14 @@ class Study(_Part):
     resize: Resize = "squash"
     seeds: int = Field(5, ge=1)
     first_seed: int = Field(1, ge=0)
+    looks: tuple[int, ...] = ()
+    race: bool = False
     eps: float = Field(1.0, gt=0)
     metric: str | None = None
     baseline: str | None = None
     repeat_one: bool = True
     recipe: Recipe = Recipe()
+    tune: Tune = Tune()
     execution: Execution = Execution()
     candidates: tuple[Candidate, ...]
 
@@ -157,6 +168,32 @@ class Study(_Part):
         if self.baseline is not None and self.baseline not in names:
             raise ValueError(f"baseline {self.baseline!r} is not a candidate{nearest(self.baseline, names)}")
         return self
+
+    @model_validator(mode="after")
+    def _staged(self) -> Study:
+        """Looks must grow and be few, and neither looks nor a race go with cross-validation."""
+        looks = self.looks
+        if looks and (len(looks) > 5 or looks[0] < 3 or any(a >= b for a, b in pairwise(looks))):
+            raise ValueError(
+                f"looks must be 1 to 5 growing numbers of seeds, the first 3 at least (fewer can claim nothing), as in "
+                f"[3, 5, 10]; got {list(looks)}"
+            )
+        if self.split.folds > 1 and looks:
+            raise ValueError(
+                "looks need a hold-out split (folds = 1): under cross-validation the repeats share all their images, "
+                "so they are no fresh evidence as further seeds are"
+            )
+        if self.split.folds > 1 and self.race:
+            raise ValueError(
+                "a race needs a hold-out split (folds = 1): under cross-validation the images that it would drop a "
+                "candidate on are test images of other folds"
+            )
+        return self
+
+    @property
+    def most_seeds(self) -> int:
+        """The largest number of seeds that the study may train: `seeds`, or that of its last look."""
+        return self.looks[-1] if self.looks else self.seeds
 
     def sizes(self) -> list[int]:
         """Return the input sides that the candidates need."""
@@ -288,6 +325,7 @@ def _hint(key: str) -> str:
         "at the top": Study,
         "in [data]": DataSpec,
         "in [split]": SplitSpec,
+        "in [tune]": Tune,
         "in [execution]": Execution,
         "in [[candidates]]": Candidate,
         "in a candidate's model": ModelSpec,
@@ -313,7 +351,7 @@ def to_toml(study: Study) -> str:
         candidate["recipe"] = {key: value for key, value in recipe.items() if value != shared[key]}
     scalars = {key: value for key, value in content.items() if not isinstance(value, dict | list)}
     lines = [f"{toml_key(key)} = {toml_value(value)}" for key, value in scalars.items()]
-    for section in ("data", "split", "recipe", "execution"):
+    for section in ("data", "split", "recipe", "tune", "execution"):
         if content.get(section):
             lines += [
                 "",
@@ -324,6 +362,6 @@ def to_toml(study: Study) -> str:
         lines += [
             "",
             "[[candidates]]",
-            *(f"{toml_key(key)} = {toml_value(value)}" for key, value in candidate.items() if value),
+            *(f"{toml_key(key)} = {toml_value(value)}" for key, value in candidate.items() if value != {}),
         ]
     return "\n".join(lines).lstrip("\n") + "\n"

@@ -143,16 +143,16 @@ def _register(folder: StudyFolder, study: Study) -> dict[str, Any]:
 def _begun(folder: StudyFolder, record: Record) -> bool:
     """Say whether any of the trials was started."""
     ids = (id for parts in record.get("candidates", {}).values() for part in parts for id in part["runs"])
-    return any(run.state != "new" for run in map(lambda id: folder.run(id).read(), ids) if run is not None)
+    return any(run.state != "new" for run in (folder.run(id).read() for id in ids) if run is not None)
 
 
 def draw(rule: Tune, seed: int) -> list[dict[str, Any]]:
     """Return trials - 1 different points of the space in quasi-random order; fewer where the space has no more."""
-    count, drawn = rule.trials - 1, rule.trials - 1
+    count, drawn, names = rule.trials - 1, rule.trials - 1, sorted(rule.space)
     while True:
         found: list[dict[str, Any]] = []
-        for places in unit_points(len(rule.space), drawn, seed):
-            point = {name: value_at(rule.space[name], at) for name, at in zip(rule.space, places, strict=True)}
+        for places in unit_points(len(names), drawn, seed):
+            point = {name: value_at(rule.space[name], at) for name, at in zip(names, places, strict=True)}
             found += [] if point in found else [point]
         if len(found) >= count or drawn >= MOST_DRAWS * count:
             return found[:count]

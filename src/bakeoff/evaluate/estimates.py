@@ -35,9 +35,9 @@ def headline_table(metric: Metric, runs: Sequence[Outcomes], groups: Codes, sing
 
 
 def metric_estimates(
-    table: Mapping[str, Metric], runs: Sequence[Outcomes], groups: Codes, folds: int
+    table: Mapping[str, Metric], runs: Sequence[Outcomes], groups: Codes, folds: int, level: float = 0.05
 ) -> dict[str, Estimate]:
-    """Return every metric of one candidate, averaged over its rows, with its 95 % interval; NaN becomes None.
+    """Return every metric of one candidate, averaged over its rows, with its interval at 1 - `level`; NaN becomes None.
 
     Intervals cover images (or groups) and seeds.  No interval where a metric is undefined on a part of the images.
     """
@@ -48,7 +48,7 @@ def metric_estimates(
     }
     whole = {name: metric for name, metric in table.items() if metric.per_image is None}
     tables = means | _whole_set(whole, runs, groups)
-    return {name: _estimate(table[name], *tables[name], runs, folds) for name in table}
+    return {name: _estimate(table[name], *tables[name], runs, (folds, level)) for name in table}
 
 
 def _whole_set(
@@ -71,10 +71,16 @@ def _whole_set(
     return {name: (stacked[place], blocks) for place, name in enumerate(metrics)}
 
 
-def _estimate(metric: Metric, scores: Scores, units: Codes, runs: Sequence[Outcomes], folds: int) -> Estimate:
-    """Return one metric's mean over rows with its interval; none where nothing varies between the metric's bounds."""
+def _estimate(
+    metric: Metric, scores: Scores, units: Codes, runs: Sequence[Outcomes], design: tuple[int, float]
+) -> Estimate:
+    """Return one metric's mean over rows with its interval; none where nothing varies between the metric's bounds.
+
+    `design` is the number of folds and the level.
+    """
+    folds, level = design
     if np.isfinite(scores).all() and units.max() > 0:
-        found = one_sample_t(scores, units, folds, bounds=metric.bounds)
+        found = one_sample_t(scores, units, folds, level, metric.bounds)
         sure = found.high > found.low
         return Estimate(found.difference, found.low if sure else None, found.high if sure else None)
     values = [float(metric.function(run)) for run in runs]

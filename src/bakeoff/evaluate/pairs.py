@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from bakeoff.evaluate.looks import ONCE, Looks
 from bakeoff.evaluate.planner import detectable
 from bakeoff.evaluate.resampling import image_bootstrap, mcnemar
 from bakeoff.evaluate.statistics import (
@@ -34,7 +35,10 @@ LEAST_IMAGES, LEAST_GROUPS = 20, 10  # test images and groups that any claim nee
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval, in the metric's own unit (0..1 for percent metrics); NaN is stored as None."""
+    """A value with its interval (95 %, or at the level of the look), in the metric's own unit; NaN is stored as None.
+
+    Percent metrics lie in 0..1.
+    """
 
     value: float | None
     low: float | None = None
@@ -45,9 +49,9 @@ class Estimate:
 class Pair:
     """One difference a - b on the headline metric, in its own unit; positive when a is better.
 
-    `low` and `high` are the 95 % interval, simultaneous when there are more than two candidates.  `chance` is P(A>B)
-    with the interval from low and high, None at L0.  `image_share` is the images' share of the variance, 0..1; the
-    seeds' share is the rest.  `detectable` is the smallest gap found with 80 % power.
+    `low` and `high` are the interval (95 %, or at the level of the look), simultaneous when there are more than two
+    candidates.  `chance` is P(A>B) with the interval from low and high, None at L0.  `image_share` is the images' share
+    of the variance, 0..1; the seeds' share is the rest.  `detectable` is the smallest gap found with 80 % power.
     """
 
     a: str
@@ -72,7 +76,7 @@ class Contest:
 
     `rows` names the rows of each table (seeds, or repeats).  `groups` (n,) are the units of resampling: the groups, or
     the blocks of a jackknife made of them; `group_count` is G.  `folds` above 1 is a cross-validation.  `eps` is in the
-    metric's unit.  `absent` are the candidates without a single finished row.
+    metric's unit.  `absent` are the candidates without a single finished row.  `looks` set the level of all tests.
     """
 
     tables: Mapping[str, Scores]
@@ -83,6 +87,7 @@ class Contest:
     eps: float
     baseline: str | None = None
     absent: tuple[str, ...] = ()
+    looks: Looks = ONCE
 
     @property
     def images(self) -> int:
@@ -138,12 +143,12 @@ class Contest:
 
 
 def tested_pairs(contest: Contest) -> tuple[Pair, ...]:
-    """Test every match; intervals are simultaneous (Bonferroni), claims by Holm's adjusted p, equivalence at 5 %/tests.
+    """Test every match; intervals are simultaneous (Bonferroni), claims by Holm's adjusted p, equivalence likewise.
 
     The sentences are still empty: verdict.worded() writes them.
     """
     matches = contest.matches
-    level = 0.05 / max(1, len(matches))
+    level = contest.looks.alpha / max(1, len(matches))
     results = [result(contest, a, b, level) for a, b in matches]
     # A pair without a claim takes no part in the family, except where nobody may claim anything.
     counted = [m for m in matches if contest.claimable(*m)] or matches
@@ -217,6 +222,6 @@ def _kind(contest: Contest, match: tuple[str, str], found: Result, p_holm: float
         return "identical"
     if not contest.claimable(*match):
         return "undecided"
-    if p_holm < 0.05:
+    if p_holm < contest.looks.alpha:
         return "better" if found.difference > 0 else "worse"
     return "equivalent" if equivalence(found, contest.eps, found.level).holds else "undecided"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,7 +11,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from bakeoff.evaluate.statistics import Result
-from bakeoff.evaluate.variance import Scores
+from bakeoff.evaluate.variance import Codes, Scores, image_variance
 
 POCOCK = {1: 0.05, 2: 0.0294, 3: 0.0221, 4: 0.0182, 5: 0.0158}  # level at each look for 5 % in all (Pocock 1977)
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
@@ -46,12 +46,16 @@ FINE_TUNED = Noise(0.1016, 0.070)
 
 @dataclass(frozen=True)
 class Design:
-    """A planned study: S `seeds` (repeats when `folds` > 1) per candidate, n tested `images`, `comparisons` tests."""
+    """A planned study: S `seeds` (repeats when `folds` > 1) per candidate, n tested `images`, `comparisons` tests.
+
+    `alpha` is the level of a look: 0.05 where there is one.
+    """
 
     images: int
     seeds: int
     folds: int = 1
     comparisons: int = 1
+    alpha: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def smallest_difference(
         raise ValueError("the planner needs at least 2 seeds and 2 test images")
     v_img = (noise.image + noise.run / design.seeds) / design.images
     seed = seed_sd**2 / design.folds
-    level = 0.05 / design.comparisons
+    level = design.alpha / design.comparisons
     if design.folds > 1:  # rows are paired: one component, of the row differences
         parts = [(2 * seed, 2 * seed + noise.run / design.images)]
     else:
@@ -120,8 +124,28 @@ def detectable(result: Result, power: float = 0.8) -> float:
 def next_step(a: Scores, b: Scores, result: Result, target: float) -> Step:
     """Return how many seeds, or how many test images (or groups), each alone bring the findable gap to `target`.
 
-    a and b are the score tables (S, n) behind `result`.  The images' part of the variance splits into what more seeds
-    reduce (the residual of a run) and what they do not; the degrees of freedom grow with both.
+    a and b are the score tables (S, n) behind `result`.
+    """
+    seeds, images = min(len(a), len(b)), result.groups
+    if result.se == 0:
+        return Step(seeds, images)
+    gap = _gaps(a, b, result)
+    enough_seeds = next((s for s in range(seeds, MOST_SEEDS + 1) if gap(s, images) <= target), None)
+    sizes = (round(images * 1.05**k) for k in range(math.ceil(math.log(MOST_TIMES_IMAGES, 1.05)) + 1))
+    enough_images = next((n for n in sizes if gap(seeds, n) <= target), None)
+    return Step(enough_seeds, enough_images)
+
+
+def foreseen(a: Scores, b: Scores, result: Result, seeds: int) -> float:
+    """Return the gap that as many `seeds` of each would find with 80 % power; arguments as in next_step."""
+    return _gaps(a, b, result)(seeds, result.groups) if result.se > 0 else 0.0
+
+
+def _gaps(a: Scores, b: Scores, result: Result) -> Callable[[int, int], float]:
+    """Return what says, for other numbers of seeds and of images (or groups), the gap found with 80 % power.
+
+    The images' part of the variance splits into what more seeds reduce (the residual of a run) and what they do not;
+    the degrees of freedom grow with both.
     """
     seeds, images = min(len(a), len(b)), result.groups
     residual = _residual_share(a, b) * result.v_img
@@ -136,12 +160,7 @@ def next_step(a: Scores, b: Scores, result: Result, target: float) -> Step:
             spread += loose * (seeds / more_seeds) ** 2 * (seeds - 1) / (more_seeds - 1)
         return math.sqrt(variance) * noncentrality(round(variance**2 / spread, 3), result.level)
 
-    if result.se == 0:
-        return Step(seeds, images)
-    enough_seeds = next((s for s in range(seeds, MOST_SEEDS + 1) if gap(s, images) <= target), None)
-    sizes = (round(images * 1.05**k) for k in range(math.ceil(math.log(MOST_TIMES_IMAGES, 1.05)) + 1))
-    enough_images = next((n for n in sizes if gap(seeds, n) <= target), None)
-    return Step(enough_seeds, enough_images)
+    return gap
 
 
 def _residual_share(a: Scores, b: Scores) -> float:
@@ -161,21 +180,44 @@ def stop_level(looks: int) -> float:
     return POCOCK[looks]
 
 
-def dropped_in_race(scores: Sequence[Scores], rungs: int, prior_sd: float = 0.01, keep: int = 2) -> list[int]:
-    """Return the candidates (positions) that a rung of the race on VALIDATION drops.
+@dataclass(frozen=True)
+class Behind:
+    """By how much a candidate of the race is behind the leader on validation, with the race's own interval."""
 
-    scores[k] (S, n_val).  Candidate k goes when mean(v_leader - v_k) > z sqrt(s2/n_val + 2 c_prior), z the normal
-    quantile at .05/(M-1)/rungs, s2 the variance over images of the difference, c_prior the mean seed variance so far,
-    or `prior_sd`^2 with one seed (over S with S seeds).  At least `keep` survive.
+    gap: float
+    low: float
+    high: float
+
+
+def behind_leader(
+    scores: Sequence[Scores], rungs: int, prior_sd: float = 0.01, groups: Codes | None = None
+) -> list[Behind]:
+    """Return how far each candidate of a rung is behind the leader on VALIDATION.
+
+    scores[k] (S, n_val).  The interval is gap +- z sqrt(V_img + 2 c_prior / S), z the normal quantile at
+    .05/(M-1)/rungs, V_img the variance of the mean difference over images (s2/n_val), or over `groups` (n_val,),
+    c_prior the mean seed variance so far, or `prior_sd`^2 with one seed.
     """
     means = [float(y.mean()) for y in scores]
-    order = sorted(range(len(scores)), key=lambda k: means[k])
-    leader = order[-1]
+    leader = max(range(len(scores)), key=means.__getitem__)
+    codes = np.arange(scores[0].shape[1]) if groups is None else groups
     prior = float(np.mean([y.mean(axis=1).var(ddof=1) if len(y) > 1 else prior_sd**2 for y in scores]))
     z = float(stats.norm.isf(0.05 / max(1, len(scores) - 1) / rungs))
-    losers = []
-    for k in order[: max(0, len(order) - keep)]:
-        gap = scores[leader].mean(axis=0) - scores[k].mean(axis=0)
-        if float(gap.mean()) > z * math.sqrt(float(gap.var(ddof=1)) / gap.size + 2 * prior / len(scores[k])):
-            losers.append(k)
-    return losers
+    found = []
+    for y in scores:
+        delta = scores[leader].mean(axis=0) - y.mean(axis=0)
+        half = z * math.sqrt(image_variance(delta, codes) + 2 * prior / len(y))
+        found.append(Behind(float(delta.mean()), float(delta.mean()) - half, float(delta.mean()) + half))
+    return found
+
+
+def dropped_in_race(
+    scores: Sequence[Scores], rungs: int, prior_sd: float = 0.01, keep: int = 2, groups: Codes | None = None
+) -> list[int]:
+    """Return the candidates (positions) that a rung of the race drops, the worst first: those clearly behind.
+
+    Arguments as in behind_leader(); at least `keep` survive.
+    """
+    behind = behind_leader(scores, rungs, prior_sd, groups)
+    worst = sorted(range(len(scores)), key=lambda k: -behind[k].gap)
+    return [k for k in worst[: max(0, len(worst) - keep)] if behind[k].low > 0]

@@ -179,11 +179,6 @@ def _difference(run: Repeat) -> float:
     return max(float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0)) for a, b in columns)
 
 
-def tuning() -> Finding:
-    """Say that there is nothing to show beside the defaults."""
-    return _absent("tuning", "default beside tuned", "no candidate was tuned in this study")
-
-
 def without(
     reason: str, ids: Sequence[str], verdicts: tuple[str, str] | None, pairs: tuple[Sequence[Pair], Sequence[Pair]]
 ) -> Finding:

@@ -102,8 +102,36 @@ class Tuned:
         return {edge: every.count(edge) for edge in sorted(set(every))}
 
     @property
+    def taken(self) -> str:
+        """What was chosen, in words: by the names of the space, or in how many parts the default was kept."""
+        if not self.choices:
+            return "not tuned"
+        kept = sum(not choice.best for choice in self.choices)
+        if len(self.choices) > 1:
+            return f"by part; the default in {kept} of {len(self.choices)}"
+        (choice,) = self.choices
+        point = next((trial.point for trial in choice.trials if trial.number == choice.best), {})
+        if not choice.best:
+            return "the default"
+        return ", ".join(f"{named(path)} {_written(value)}" for path, value in point.items())
+
+    @property
     def _scored(self) -> list[Choice]:
         return [choice for choice in self.choices if choice.default is not None and choice.tuned is not None]
+
+
+def named(path: str) -> str:
+    """Return a dimension of the space as people read it: "rate factor", "weight_decay".
+
+    >>> named("rate"), named("recipe.weight_decay")
+    ('rate factor', 'weight_decay')
+    """
+    return "rate factor" if path == "rate" else path.removeprefix("recipe.").removeprefix("model.")
+
+
+def _written(value: Any) -> str:
+    """Write a setting."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -120,49 +148,53 @@ def best_of(trials: Sequence[Trial], higher_is_better: bool) -> int | None:
 
 
 def controls(
-    tuning: Sequence[Tuned], chosen: Mapping[str, Mapping[Part, Sequence[Mapping[str, Any]]]]
-) -> list[Control]:
-    """Return what the ledger says: the trials of each candidate, and what its runs were trained with.
+    tuning: Sequence[Tuned], chosen: Mapping[str, Sequence[tuple[Part, Mapping[str, Any]]]]
+) -> tuple[Control, ...]:
+    """Return what the ledger says: the trials of each candidate, and the settings that its runs were trained with.
 
-    `chosen` holds the settings of every run of a candidate, by part of the split.  Numbers of trials that differ are
-    undeclared unless a candidate goes without tuning by its own word or the seconds were capped for all.
+    `chosen` holds (part, settings) of every run of a candidate.  Numbers of trials that differ are undeclared unless a
+    candidate goes without tuning by its own word or the seconds were capped for all.
     Raises Refused when the runs of one part were trained with different settings.
     """
-    known = {one.candidate: one for one in tuning if one.candidate in chosen}
-    if not known:
-        return []
-    values = {name: {part: _one(name, found) for part, found in parts.items()} for name, parts in chosen.items()}
-    used = {name: one.used for name, one in known.items()}
-    rivals = [one for one in known.values() if one.asked]
+    known = [one for one in tuning if one.candidate in chosen]
+    if not any(one.asked for one in known):
+        return ()
+    used = {one.candidate: one.used for one in known}
+    rivals = [one for one in known if one.asked]
     fair = len({one.used for one in rivals}) < 2 or all(one.capped for one in rivals)
     same = len(set(used.values())) < 2
     status: Status = "equal" if same else "declared" if fair else "undeclared"
-    note = (
-        "" if same else "a candidate that is not tuned has none" if len(rivals) < len(known) else "seconds are capped"
-    )
-    shown = {name: _distinct(list(parts.values())) for name, parts in values.items()}
+    note = "" if same else "tune = false has none" if len(rivals) < len(known) else "device-seconds are capped"
+    shown = {name: _settings(name, found) for name, found in chosen.items()}
     alike = all(value == next(iter(shown.values())) for value in shown.values())
-    return [
-        Control("tuning.trials", used, status, note),
+    return (
+        Control("tuning.trials", used, status, note if status != "undeclared" else ""),
         Control(
             "tuning.chosen", shown, "equal" if alike else "declared", "laid over the declared recipe, by validation"
         ),
-    ]
+    )
 
 
-def _one(name: str, settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the settings that all runs of a part share."""
-    if any(other != settings[0] for other in settings[1:]):
-        raise Refused(
-            f"{printable(name)}: its runs were trained with different tuned settings; run the study again, it trains "
-            "what is missing"
-        )
-    return dict(settings[0])
+def _settings(name: str, found: Sequence[tuple[Part, Mapping[str, Any]]]) -> Any:
+    """Return the one setting that all of a candidate's runs share, or the list of those of its parts."""
+    by_part: dict[Part, dict[str, Any]] = {}
+    for part, settings in found:
+        if by_part.setdefault(part, dict(settings)) != settings:
+            raise Refused(
+                f"{printable(name)}: its runs were trained with different tuned settings; run the study again, it "
+                "trains what is missing"
+            )
+    every = list(by_part.values())
+    return every[0] if all(other == every[0] for other in every) else every
 
 
-def _distinct(found: Sequence[dict[str, Any]]) -> Any:
-    """Return the one setting, or the list of those of all parts."""
-    return found[0] if all(other == found[0] for other in found) else list(found)
+def twins(tuning: Sequence[Tuned], specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return for each tuned candidate the untuned one that is declared alike, where there is one."""
+    bare = {name: {key: value for key, value in spec.items() if key != "name"} for name, spec in specs.items()}
+    known = [one for one in tuning if one.candidate in specs]
+    plain = [one.candidate for one in known if not one.asked]
+    pairs = ((one.candidate, other) for one in known if one.asked for other in plain)
+    return {name: other for name, other in pairs if bare[name] == bare[other]}
 
 
 def findings(tuning: Sequence[Tuned], pairs: Sequence[Pair], twins: Mapping[str, str], unit: Unit) -> list[Finding]:
@@ -178,10 +210,9 @@ def findings(tuning: Sequence[Tuned], pairs: Sequence[Pair], twins: Mapping[str,
     trials = max(len(choice.trials) for one in tuned for choice in one.choices)
     beside = "; ".join(_beside(one, unit) for one in tuned)
     flattered = f" (the best of {trials} looks better than it is)" if trials > 1 else ""
-    on_test = [_on_test(one.candidate, twins.get(one.candidate), pairs) for one in tuned]
-    sentence = f"Default beside tuned, on validation{flattered}: {beside}. {' '.join(dict.fromkeys(on_test))}"
+    sentence = f"Default beside tuned, on validation{flattered}: {beside}. {_on_test(twins, pairs)}"
     return [
-        Finding("tuning", "info", sentence.strip()),
+        Finding("tuning", "info", sentence),
         *_unequal(tuned),
         *(Finding("tuning-failed", "warning", _failures(one)) for one in tuned if one.failed),
         *(Finding("tuning-edge", "warning", _edges(one)) for one in tuned if one.edges),
@@ -220,12 +251,13 @@ def _shown(value: float, unit: Unit) -> str:
     return f"{100 * value:.1f} %" if unit.percent else f"{value:.4g}"
 
 
-def _on_test(name: str, twin: str | None, pairs: Sequence[Pair]) -> str:
+def _on_test(twins: Mapping[str, str], pairs: Sequence[Pair]) -> str:
     """Say what tuning bought on the test images, where a default stands in the contest too."""
-    found = next((pair for pair in pairs if {pair.a, pair.b} == {name, twin}), None)
-    if found is not None:
-        return f"On the test images: {found.sentence.rstrip('.')}."
-    return "What tuning bought on the test images is known where the same candidate is listed again with tune = false."
+    wanted = [{name, twin} for name, twin in twins.items()]
+    found = [pair.sentence.rstrip(".") for pair in pairs if {pair.a, pair.b} in wanted]
+    if found:
+        return f"On the test images: {'; '.join(found)}."
+    return "What it bought on the test images is seen where a candidate is listed again with tune = false."
 
 
 def _unequal(tuned: Sequence[Tuned]) -> list[Finding]:
@@ -241,7 +273,11 @@ def _unequal(tuned: Sequence[Tuned]) -> list[Finding]:
 
 def _failures(one: Tuned) -> str:
     """Say how many trials of a candidate failed."""
-    errors = list(dict.fromkeys(t.error or "no score" for c in one.choices for t in c.trials if t.value is None))
+    errors = list(
+        dict.fromkeys(
+            (t.error or "no score").partition(":")[0] for c in one.choices for t in c.trials if t.value is None
+        )
+    )
     return (
         f"{one.failed} of {plural(one.used, 'trial')} of {printable(one.candidate)} failed ({listed(errors, 2)}); they "
         "count as used."

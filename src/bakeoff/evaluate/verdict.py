@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bakeoff.evaluate.pairs import LEAST_GROUPS, LEAST_IMAGES, Contest, Pair, best_set, result
-from bakeoff.evaluate.planner import next_step
+from bakeoff.evaluate.planner import foreseen, next_step
 from bakeoff.evaluate.statistics import equivalence
 from bakeoff.findings import lowered, printable
 
@@ -59,7 +59,7 @@ def claim(contest: Contest, pair: Pair, unit: Unit, tests: int) -> str:
     if pair.kind in ("better", "worse"):
         return _better(contest, pair, unit, tests)
     if pair.kind == "equivalent":
-        tested = result(contest, pair.a, pair.b, 0.05 / tests)
+        tested = result(contest, pair.a, pair.b, contest.looks.alpha / tests)
         inner = equivalence(tested, contest.eps, tested.level)
         share = f"{100 * (1 - 2 * tested.level):.3g} % interval"
         return (
@@ -91,7 +91,8 @@ def scope(contest: Contest) -> str:
         "L2": "these recipes on data sets like this one",
     }[contest.level]
     return (
-        f"{contest.level} ({what}): S = {rows} {unit}, n = {contest.images} images, G = {contest.group_count} groups."
+        f"{contest.level} ({what}): S = {rows} {unit}, n = {contest.images} images, G = {contest.group_count} groups"
+        + (f"; {contest.looks.where}, {contest.looks.confidence} intervals." if contest.looks.where else ".")
     )
 
 
@@ -161,7 +162,7 @@ def _better(contest: Contest, pair: Pair, unit: Unit, tests: int) -> str:
         return f"{words} (Holm p = {pair.p_holm:.2g}; the simultaneous interval leaves open by how much)"
     if low > contest.eps:
         return f"{words}, by more than {unit.gap(contest.eps)}"
-    tested = result(contest, pair.a, pair.b, 0.05 / tests)
+    tested = result(contest, pair.a, pair.b, contest.looks.alpha / tests)
     return (
         f"{words}, but by less than {unit.gap(contest.eps)}"
         if equivalence(tested, contest.eps, tested.level).holds
@@ -245,8 +246,11 @@ def _step(contest: Contest, pairs: Sequence[Pair], unit: Unit) -> str:
 
 
 def _settle(contest: Contest, pair: Pair, unit: Unit, tests: int) -> str:
-    """Say what would settle an undecided pair: more seeds, more images, or both."""
-    tested = result(contest, pair.a, pair.b, 0.05 / tests)
+    """Say what would settle an undecided pair: the looks to come, or else more seeds, more images, or both."""
+    tested = result(contest, pair.a, pair.b, contest.looks.alpha / tests)
+    if contest.looks.ahead is not None:
+        tables = (contest.tables[pair.a], contest.tables[pair.b])
+        return _look_again(contest, pair, unit, foreseen(*tables, tested, contest.looks.ahead))
     found = pair.detectable or 0.0
     target = contest.eps if found > contest.eps else contest.eps / 2
     step = next_step(contest.tables[pair.a], contest.tables[pair.b], tested, target)
@@ -263,6 +267,16 @@ def _settle(contest: Contest, pair: Pair, unit: Unit, tests: int) -> str:
         more = f"{_rounded(step.images):,} test {images} instead of {contest.group_count:,}"
         return f"About {more} {goal}{validate} ({share})."
     return f"Many more {unit_name} and test {images} together {goal}: neither alone is enough{validate} ({share})."
+
+
+def _look_again(contest: Contest, pair: Pair, unit: Unit, found: float) -> str:
+    """Say what the looks to come can find for a pair that is still open, and when they are futile."""
+    names = f"{printable(pair.a)} and {printable(pair.b)}"
+    last = f"{contest.looks.ahead} seeds, at the last look, would find a gap of {unit.amount(found)} or more between"
+    if found > contest.eps:
+        futile = f"you care from {unit.gap(contest.eps)} on, so stopping here for futility is allowed"
+        return f"Even {last} {names}: {futile}; run the study again to go on."
+    return f"Run the study again to go on: {last} {names}."
 
 
 def _rounded(count: int) -> int:

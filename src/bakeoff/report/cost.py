@@ -27,7 +27,7 @@ def cost(material: Material) -> Section:
     figures = []
     for fact, title, axis, write in COSTS:
         if found := marks(material, fact):
-            caption = describe(found, write)
+            caption = f"{describe(found, write)} Bars are {material.comparison.looks.confidence} intervals."
             label = f"{material.metric.title} against {title}. {caption}"
             vertical = material.metric.title + (", %" if material.metric.percent else "")
             drawing = scatter(found, Axes(axis, vertical), label, NARROW)
@@ -54,5 +54,5 @@ def describe(found: list[Mark], write: Callable[[object], str]) -> str:
         on: [f"{m.letter} ({write(m.x)})" for m in sorted(found, key=lambda m: m.x) if m.front is on]
         for on in (True, False)
     }
-    words = f"On the dashed front, where nobody is both better and cheaper: {', '.join(texts[True])}. "
-    return words + (f"Behind it: {', '.join(texts[False])}. " if texts[False] else "") + "Bars are 95 % intervals."
+    words = f"On the dashed front, where nobody is both better and cheaper: {', '.join(texts[True])}."
+    return words + (f" Behind it: {', '.join(texts[False])}." if texts[False] else "")

@@ -107,7 +107,8 @@ def forest_caption(comparison: Comparison, band: str) -> str:
     within = sum(pair.kind in ("equivalent", "identical") for pair in comparison.pairs)
     joint = ", simultaneous over all pairs" if len(comparison.rows) > 2 else ""
     return (
-        f"95 % intervals of the difference{joint}. {clear} of {plural(len(comparison.pairs), 'interval')} "
+        f"{comparison.looks.confidence} intervals of the difference{joint}. "
+        f"{clear} of {plural(len(comparison.pairs), 'interval')} "
         f"{'lies' if clear == 1 else 'lie'} clear of zero; {plural(within, 'pair')} "
         f"{'is' if within == 1 else 'are'} equivalent. The band is {band}: "
         "gaps inside it do not matter to you."
