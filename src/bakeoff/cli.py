@@ -217,20 +217,29 @@ def models(
 
 @app.command()
 def score(
-    model: Annotated[Path, typer.Argument(help="A trained model, a run's folder, or a study (its winner).")],
+    model: Annotated[
+        Path, typer.Argument(help="A trained model, a run's folder, a study (its winner), or a file of predictions.")
+    ],
     data: Data,
     part: Annotated[str | None, typer.Option(help="Only this part of the model's study: train, val or test.")] = None,
     format: Format = None,
     label_from: LabelFrom = None,
     group_from: GroupFrom = None,
     task: Task = None,
+    against: Annotated[Path | None, typer.Option(help="A second file of predictions: the paired differences.")] = None,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a trained model on other labelled images: every metric with its 95 % interval."""
+    """Evaluate a trained model on other labelled images, or grade a file of predictions: every metric, 95 % intervals.
+
+    Examples:  bakeoff score STUDY other-photos     bakeoff score labels.csv photos --against others.csv
+
+    Predictions are .csv, .jsonl (labels, probabilities, boxes, run lengths) or COCO's .json.
+    """
     from bakeoff import tables, verbs
 
-    found = verbs.score(model, data, part, all_settings(sets, data_settings(format, label_from, group_from, task=task)))
+    settings = all_settings(sets, data_settings(format, label_from, group_from, task=task))
+    found = verbs.score(model, data, part, settings, against)
     print_json(found.to_json()) if as_json else typer.echo(tables.score_text(found))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from bakeoff.compare import Comparison, Estimate
 from bakeoff.evaluate.classes import per_class
 from bakeoff.evaluate.score import Interval, Score
+from bakeoff.evaluate.versus import Versus
 from bakeoff.findings import lowered, plural, printable
 from bakeoff.models.catalogue import Entry
 from bakeoff.models.layers import LayerTable
@@ -92,7 +93,16 @@ def score_text(score: Score) -> str:
     classes = ["", classes_text(per_class(score.task, score.outcomes))] if score.task != "classification" else []
     notes = [f"{finding.severity}: {finding.sentence}" for finding in score.findings]
     size = f"{plural(score.images, 'image')} in {plural(score.groups, 'independent group')}"
-    return "\n".join([body, *classes, "", size, *notes])
+    versus = ["", versus_text(score.against, table)] if score.against is not None else []
+    return "\n".join([body, *classes, "", size, *notes, *versus])
+
+
+def versus_text(found: Versus, table: Mapping[str, Metric]) -> str:
+    """Show the differences of two files of predictions, and what may be said of them."""
+    rows = [[table[name].title, *cells(table[name], value)] for name, value in found.differences.items()]
+    p = "" if found.p is None else f" p = {found.p:.2g}."
+    header = [f"{printable(found.names[0])} less {printable(found.names[1])}", "difference", "95 % interval"]
+    return "\n".join([columns(header, rows, right=[1]), "", f"{found.sentence}{p}"])
 
 
 def classes_text(rows: Sequence[Mapping[str, Any]]) -> str:

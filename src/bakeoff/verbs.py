@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,19 +14,22 @@ from bakeoff.data import audit as audit_room
 from bakeoff.data import formats
 from bakeoff.data.audit import Audit
 from bakeoff.data.cache import Counter
-from bakeoff.data.columns import image_counts
 from bakeoff.data.convert import as_task
 from bakeoff.data.dataset import Dataset, TaskName
 from bakeoff.data.duplicates import clusters, duplicates, signatures
+from bakeoff.data.expand import Expanded, Expansion
+from bakeoff.data.expand import expand as write_expansion
 from bakeoff.data.sheet import audit_sheet, picture_sheet, show_sheet
 from bakeoff.data.split import Splits
 from bakeoff.doctor import doctor as check_environment
+from bakeoff.draft import DEFAULT_MODELS, commented, suggest_size
 from bakeoff.errors import UsageError, nearest
 from bakeoff.evaluate.score import Score
 from bakeoff.evaluate.score import score as score_model
 from bakeoff.execution import count_runs
 from bakeoff.files import read_json, replacing, write_json, write_text
 from bakeoff.findings import Finding
+from bakeoff.grading import grade, is_submission
 from bakeoff.models import FAMILIES, TASK_NAMES, find, resolve, trained
 from bakeoff.models.catalogue import Entry, catalogue
 from bakeoff.models.layers import LayerTable, describe
@@ -44,12 +46,6 @@ from bakeoff.study import DataSpec, SplitSpec, Study, anchor, make_part, make_st
 from bakeoff.tasks import TASKS
 
 Settings = Mapping[str, Any]
-DEFAULT_MODELS: dict[TaskName, tuple[str, ...]] = {
-    "classification": ("small:cnn", "small:resnet", "mobilenetv2_100@pretrained"),
-    "semantic": ("small:unet", "unet:tu-mobilenetv2_100@pretrained", "deeplabv3plus:tu-mobilenetv2_100@pretrained"),
-    "detection": ("ssdlite:mobilenetv2_100@pretrained", "faster_rcnn:mobilenetv2_100@pretrained"),
-    "instance": ("mask_rcnn:mobilenetv2_100@pretrained", "mask_rcnn:resnet18@pretrained"),
-}
 
 
 def run(
@@ -148,7 +144,7 @@ def init(
 ) -> Path:
     """Look at data, write a commented study.toml for it, and return its path.  Raises UsageError when there is one."""
     source = Path(data)
-    dataset = read(source, settings)
+    dataset = read(source, settings).originals
     folder = Path(out) if out else Path(f"bakeoff-{source.resolve().stem}")
     file = StudyFolder(folder).study
     if file.exists():
@@ -161,33 +157,6 @@ def init(
     study = _study(content, {**suggested, **(settings or {})}, "init")
     write_text(file, commented(dataset, to_toml(study)))
     return file
-
-
-def suggest_size(dataset: Dataset) -> int:
-    """Suggest an input side: the median shorter side of up to 50 images, a multiple of 32 between 32 and 224."""
-    from bakeoff.data.decode import measure
-
-    records = dataset.records[:: max(1, len(dataset) // 50)]
-    sides = sorted(min(measure(dataset.path(record))) for record in records)
-    return max(32, min(224, 32 * round(sides[len(sides) // 2] / 32)))
-
-
-def commented(dataset: Dataset, toml: str) -> str:
-    """Put what was seen, and what may be changed, above a study's fields."""
-    images = image_counts(dataset)
-    counts = ", ".join(f"{name} {count}" for name, count in itertools.islice(images.items(), 12))
-    more = ", …" if len(dataset.classes) > 12 else ""
-    lines = [
-        f"A bake-off for {dataset.task} on {len(dataset)} images of {len(dataset.classes)} classes ({dataset.format});",
-        f"images with each class: {counts}{more}",
-        "Run it with `bakeoff run` and this folder; run again to go on where it stopped.",
-        "size: input side in pixels.  split.folds = 5, repeats = 3: cross-validation, best below 1,000 images.",
-        "seeds: runs of each candidate in a hold-out study (3 at least).  eps: the smallest gap that matters (points).",
-        'candidates: model = "source:arch@weights", see `bakeoff models --task' + f" {dataset.task}`;",
-        "  weights none, pretrained or a file.  A candidate may have its own recipe = { ... }.",
-        "Every field: `bakeoff run --help` and the documentation.",
-    ]
-    return "".join(f"# {' '.join(line.split())}\n" for line in lines) + "\n" + toml
 
 
 def read(data: str | Path, settings: Settings | None = None) -> Dataset:
@@ -260,6 +229,20 @@ def convert(
     return formats.read(Path(out), format, task=changed.task)
 
 
+def expand(
+    data: str | Path,
+    out: str | Path,
+    plan: Expansion,
+    settings: Settings | None = None,
+    progress: Counter | None = None,
+) -> Expanded:
+    """Write labelled images and others derived from them (background removal, one-class CutMix) into a new folder.
+
+    Studies train on derived images beside their originals as recipe.derived says, and never validate or test on them.
+    """
+    return write_expansion(read(data, settings), Path(out), plan, progress)
+
+
 def _task(name: str) -> TaskName:
     """Return a task's name as it is typed; UsageError for one that there is not."""
     for task in TASK_NAMES:
@@ -282,11 +265,27 @@ def predict(
     return predict_images(find_model(Path(model)), inputs, batch, device, threshold)
 
 
-def score(model: str | Path, data: str | Path, part: str | None = None, settings: Settings | None = None) -> Score:
+def score(
+    model: str | Path,
+    data: str | Path,
+    part: str | None = None,
+    settings: Settings | None = None,
+    against: str | Path | None = None,
+) -> Score:
     """Evaluate a trained model (as in predict) on other labelled images: every metric with its interval.
+
+    `model` may also be a file of predictions, which is graded (docs/grading.md); `against` is a second one.
 
     `part` (train, val, test) takes only those images of the same data that the model's own run had there.
     """
+    if is_submission(Path(model)) or against is not None:
+        if part is not None:
+            raise UsageError(
+                f"{model}: part is for trained models; a file of predictions is graded on all of the truth"
+            )
+        return grade(
+            Path(model), data_spec(Path(data), settings).model_dump(), None if against is None else Path(against)
+        )
     found, dataset = find_model(Path(model)), read(data, settings)
     return score_model(found, dataset, None if part is None else part_of(found, dataset, part))
 

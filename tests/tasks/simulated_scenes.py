@@ -68,9 +68,9 @@ def judge(scenes: Sequence[Scene], classes: int, kind: str) -> NDArray[np.float6
     truths: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     for image, (prediction, truth) in enumerate(scenes):
-        for one in _entries(truth, image, kind):
+        for one in entries(truth, image, kind):
             truths.append({**one, "id": len(truths) + 1})
-        found += _entries(prediction, image, kind)
+        found += entries(prediction, image, kind)
     coco = COCO()
     coco.dataset = {
         "info": {},
@@ -87,7 +87,7 @@ def judge(scenes: Sequence[Scene], classes: int, kind: str) -> NDArray[np.float6
     return np.where(judged.stats < 0, np.nan, judged.stats)
 
 
-def _entries(boxes: Boxes, image: int, kind: str) -> list[dict[str, Any]]:
+def entries(boxes: Boxes, image: int, kind: str) -> list[dict[str, Any]]:
     """Return the objects of an image in COCO's form; a detection has a mask or a box, whose area is its area."""
     entries = []
     sides = boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]

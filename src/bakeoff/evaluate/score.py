@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from bakeoff.evaluate.outcomes import Images, evaluate
 from bakeoff.evaluate.resampling import jackknife_blocks, pseudo_values
 from bakeoff.evaluate.statistics import one_sample_t
 from bakeoff.evaluate.variance import Codes, group_codes
+from bakeoff.evaluate.versus import Versus
 from bakeoff.findings import Finding, listed, plural
 from bakeoff.models import trained
 from bakeoff.models.trained import Trained
@@ -32,6 +33,12 @@ from bakeoff.tasks.task import Metric, Outcomes, Task
 SCHEMA_VERSION = 1
 DECODERS = 4  # threads
 FEW_IMAGES, FEW_GROUPS = 20, 10  # below, an interval is hardly more than a guess
+SAME_DATA = Finding(
+    "same-data",
+    "warning",
+    "The model comes from a study on this very data: images that it was trained on are no evidence; "
+    "score its test split only, or other data.",
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Score:
-    """What one trained model is worth on one dataset; the intervals cover the choice of images, not of seeds.
+    """What one trained model, or file of predictions, is worth on one dataset.
 
-    `data` is the dataset's fingerprint, `groups` the number of units that the intervals are made of.
+    The intervals cover the choice of images, not of seeds.  `data` is the dataset's fingerprint, `groups` the number of
+    units that the intervals are made of, `against` the comparison with a second file.
     """
 
     task: str
@@ -58,6 +66,7 @@ class Score:
     data: str
     outcomes: Outcomes
     findings: tuple[Finding, ...] = ()
+    against: Versus | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dictionary with the table of classes; of labels also the confusion [truth, prediction]."""
@@ -71,6 +80,7 @@ class Score:
             "metrics": {name: asdict(interval) for name, interval in self.metrics.items()},
             "classes": per_class(self.task, self.outcomes),
             "findings": [finding.to_json() for finding in self.findings],
+            **({"against": self.against.to_json()} if self.against is not None else {}),
         }
         return content | ({"confusion": confusion(self.outcomes).tolist()} if self.task == "classification" else {})
 
@@ -96,7 +106,7 @@ def score(
             f"{dataset.source}: its task is {dataset.task}, that of the model {ready.task}; "
             f"read it with the task {ready.task}, if its format can be read so"
         )
-    names = [record.id for record in dataset.records] if ids is None else list(ids)
+    names = [record.id for record in dataset.originals.records] if ids is None else list(ids)
     wanted = set(names)
     part = replace(dataset, records=tuple(record for record in dataset.records if record.id in wanted))
     matched = with_classes(part, ready.classes)
@@ -105,17 +115,36 @@ def score(
     images = Images(matched, Decoded(matched, ready.size, ready.resize), Framed(matched, judged, ready.resize))
     outcomes = evaluate(task, ready.network.to(chosen), images, names, Conditions(chosen))
     known = {r.id: r.group for r in dataset.records if r.group is not None} if groups is None else groups
-    units = group_codes([f"g{known[id]}" if id in known else f"i{id}" for id in names], len(names))
     same = ids is None and ready.info.get("data") == dataset.fingerprint  # who names images knows which they are
+    return summarised(task, outcomes, units_of(names, known), dataset.fingerprint, (SAME_DATA,) if same else ())
+
+
+def units_of(ids: Sequence[str], groups: Mapping[str, str]) -> Codes:
+    """Return the unit (0..G-1) of every image: its group, or itself."""
+    return group_codes([f"g{groups[id]}" if id in groups else f"i{id}" for id in ids], len(ids))
+
+
+def summarised(
+    task: Task,
+    outcomes: Outcomes,
+    units: Codes,
+    data: str,
+    findings: Sequence[Finding] = (),
+    without: Collection[str] = (),
+) -> Score:
+    """Return the score of outcomes, less the metrics `without`, which do not apply and get no value."""
+    groups = int(units.max()) + 1
+    table = {name: metric for name, metric in task.table.items() if name not in without}
+    found = intervals(table, outcomes, units)
     return Score(
         task=task.name,
         headline=task.headline,
-        metrics=intervals(task.table, outcomes, units),
-        images=len(names),
-        groups=int(units.max()) + 1,
-        data=dataset.fingerprint,
+        metrics={name: found.get(name, Interval(None)) for name in task.table},
+        images=len(outcomes),
+        groups=groups,
+        data=data,
         outcomes=outcomes,
-        findings=tuple(_findings(task.name, outcomes, int(units.max()) + 1, same)),
+        findings=(*findings, *_findings(task.name, outcomes, groups)),
     )
 
 
@@ -152,15 +181,9 @@ def _per_image(
     return means | {name: (row, blocks) for name, row in zip(whole, pseudo_values(kept, blocks), strict=True)}
 
 
-def _findings(task: str, outcomes: Outcomes, groups: int, same_data: bool) -> list[Finding]:
+def _findings(task: str, outcomes: Outcomes, groups: int) -> list[Finding]:
     """Return what a reader of the numbers must know."""
     found = []
-    if same_data:
-        sentence = (
-            "The model comes from a study on this very data: images that it was trained on are no evidence; "
-            "score its test split only, or other data."
-        )
-        found.append(Finding("same-data", "warning", sentence))
     if len(outcomes) < FEW_IMAGES or groups < FEW_GROUPS:
         sentence = (
             f"{plural(len(outcomes), 'image')} in {plural(groups, 'group')} are too few for a trustworthy interval."
@@ -168,7 +191,7 @@ def _findings(task: str, outcomes: Outcomes, groups: int, same_data: bool) -> li
         found.append(Finding("few-images", "warning", sentence))
     absent = [str(row["class"]) for row in per_class(task, outcomes) if not row["images"]]
     if absent:
-        sentence = f"{len(absent)} of the model's classes have no image here ({listed(absent)}): "
+        sentence = f"{len(absent)} of the classes have no image here ({listed(absent)}): "
         predicted = " unless they are predicted, which counts as 0" if task == "semantic" else ""
         found.append(Finding("class-absent", "info", f"{sentence}means over classes leave them out{predicted}."))
     return found

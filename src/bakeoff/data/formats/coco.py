@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,53 @@ def read(path: Path, options: Options) -> Dataset:
         found.classes = {*(found.classes or ()), *part.categories.values()}
         found.remarks += part.remarks()
     return found.dataset(options)
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A COCO file by itself, no image opened: its dataset, and what its numbers of images and categories mean."""
+
+    dataset: Dataset
+    images: Mapping[Any, str]
+    categories: Mapping[Any, str]
+
+
+def read_unopened(path: Path, options: Options) -> Numbered:
+    """Read a COCO file, or the only one of a folder, without its images: sizes are those that it states.
+
+    An image without width and height is looked for and measured.  Record ids are the file names as they are written.
+    Raises DataError as read() does, and for several files.
+    """
+    root, files = _layout(path)
+    if len(files) > 1:
+        raise DataError(f"{path}: name one of its files: {examples(files)}")
+    part = _Part(root / files[0], files[0], None, Unopened(root))
+    stated = {part.images[id]: _stated(row) for id, row in part.rows.items()}
+    if len(stated) < len(part.images):
+        raise DataError(f"{part.file}: two images have one file_name")
+    sizes: dict[str, Size | None] = {image: size for image, size in stated.items() if min(size) > 0}
+    if unknown := [image for image in stated if image not in sizes]:
+        lookup = Lookup(root)
+        there = {image: lookup.find(image, os.path.dirname(files[0])) for image in unknown}
+        true = measured(root, [place for place in there.values() if place is not None])
+        sizes |= {image: true.get(place or "") for image, place in there.items()}
+    if lost := [image for image, size in sizes.items() if size is None]:
+        raise DataError(f"{part.file}: {len(lost)} images state no width and height: {examples(lost)}")
+    found = Annotations(root, NAME, part.pictures(sizes), part.categories.values())
+    found.remarks += part.remarks()
+    return Numbered(found.dataset(options), part.images, part.categories)
+
+
+class Unopened(Lookup):
+    """File names as they are written, whether or not there are such files."""
+
+    def __init__(self, root: Path) -> None:
+        """Look nowhere."""
+        self.root, self.images = root, frozenset()
+
+    def find(self, name: str, near: str = "", split: SplitName | None = None) -> str | None:  # noqa: ARG002
+        """Return the name with one kind of separator."""
+        return name.strip().replace("\\", "/")
 
 
 def write(dataset: Dataset, path: Path) -> None:
