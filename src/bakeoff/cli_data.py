@@ -1,4 +1,4 @@
-"""bakeoff data …: look at, check, split and convert labelled images."""
+"""bakeoff data …: look at, check, split, convert and expand labelled images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from bakeoff.options import (
 )
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Look at, check, split and convert labelled images."
+    no_args_is_help=True, rich_markup_mode=None, help="Look at, check, split, convert and expand labelled images."
 )
 
 
@@ -150,3 +150,54 @@ def data_convert(
     settings = all_settings(sets, data_settings(format, label_from, group_from, task=task))
     dataset = verbs.convert(data, out, to, settings, as_task)
     typer.echo(f"{out}: {len(dataset)} images of {len(dataset.classes)} classes as {to}, for {dataset.task}")
+
+
+@app.command("expand")
+def data_expand(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="The new folder.")],
+    background: Annotated[int, typer.Option(help="Images whose background is replaced.")] = 0,
+    cutmix: Annotated[int, typer.Option(help="Images with patches of another image of the same class.")] = 0,
+    originals: Annotated[int | None, typer.Option(help="Keep so many originals to train on. Default: all.")] = None,
+    fill: Annotated[
+        str, typer.Option(help="New background: white, black, grey, #rrggbb, blur, a picture or a folder of pictures.")
+    ] = "white",
+    model: Annotated[
+        Path | None, typer.Option(help="An ONNX file of U2-Net, IS-Net or BiRefNet. Default: GrabCut.")
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(help="What the ONNX file holds: u2net, isnet, birefnet. Default: told by its name.")
+    ] = None,
+    patches: Annotated[int, typer.Option(help="CutMix: patches in each image.")] = 1,
+    area: Annotated[
+        tuple[float, float], typer.Option(help="CutMix: smallest and largest share of the picture of a patch.")
+    ] = (0.1, 0.4),
+    seed: Annotated[int, typer.Option(help="Another draw.")] = 0,
+    format: Format = None,
+    label_from: LabelFrom = None,
+    group_from: GroupFrom = None,
+    task: Task = None,
+    sets: Sets = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make more images to train on, in a new folder with the originals; classification.
+
+    Examples:
+      bakeoff data expand photos more --originals 200 --background 200 --cutmix 500
+
+      bakeoff data expand photos more --background 200 --model u2net.onnx --fill backgrounds
+    """
+    from bakeoff import verbs
+    from bakeoff.data.expand import Expansion
+
+    plan = Expansion(originals, background, cutmix, seed, fill, model, family, patches, area)
+    settings = all_settings(sets, data_settings(format, label_from, group_from, task=task))
+    with show_progress(quiet) as progress:
+        found = verbs.expand(data, out, plan, settings, progress.count)
+    for note in found.dataset.lineage:
+        say(note)
+    if found.missing:
+        say(f"{found.missing} images fewer than asked for: there are too few originals whose background can be told")
+    say(f"contact sheet: {found.sheet}")
+    made = ", ".join(f"{count:,} {method}" for method, count in found.dataset.methods.items())
+    typer.echo(f"{out}: {len(found.dataset.originals):,} originals, {made}")

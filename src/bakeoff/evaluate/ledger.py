@@ -22,6 +22,7 @@ NOTES = {
     "recipe.checkpoint": "the rule that picks the checkpoint differs; the best of many validations looks better",
     "recipe.epochs": "the number of training images seen differs",
     "recipe.augment": "the augmentation differs",
+    "recipe.derived": "the derived images trained on beside the originals differ; equally many images are seen",
 }
 
 

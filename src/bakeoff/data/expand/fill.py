@@ -95,5 +95,5 @@ def _blurred(image: Pixels, ground: NDArray[np.float32]) -> NDArray[np.float32]:
     weight = cv2.resize(ground, size, interpolation=cv2.INTER_AREA) + 1e-4  # where no background is near, all count
     sigma = max(1.0, WIDTH * max(size))
     spread = cv2.GaussianBlur(small * weight[..., None], (0, 0), sigma)
-    spread = spread / cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
-    return np.asarray(cv2.resize(spread, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    around = np.asarray(spread / cv2.GaussianBlur(weight, (0, 0), sigma)[..., None], np.float32)
+    return np.asarray(cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)

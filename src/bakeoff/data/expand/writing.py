@@ -184,11 +184,11 @@ def _lineage(dataset: Dataset, source: Dataset, plan: Expansion, made: Counter[s
     if plan.background:
         tool = "GrabCut" if plan.model is None else plan.model.name
         fill = plan.fill if not Path(plan.fill).exists() else Path(plan.fill).name
-        low, high = f"{background.LEAST:.0%}", f"{background.MOST:.0%}"
+        low, high = (f"{100 * share:g} %" for share in (background.LEAST, background.MOST))
         bad = f"; {plural(undivided, 'original')} left out whose foreground covers less than {low} or more than {high}"
         notes.append(f"background: {made['background']:,} images cut out by {tool}, set before {fill}{bad}")
     if plan.cutmix:
-        low, high = (f"{share:.0%}" for share in plan.area)
+        low, high = (f"{100 * share:g} %" for share in plan.area)
         what = f"{plan.patches} patch{'' if plan.patches == 1 else 'es'} of {low} to {high} of the picture each"
         notes.append(f"cutmix: {made['cutmix']:,} images with {what} from another image of the same class")
     return (*dataset.lineage, *notes)
