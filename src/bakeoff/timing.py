@@ -18,6 +18,7 @@ from bakeoff.tasks import TASKS
 from bakeoff.tasks.inference import Conditions
 from bakeoff.train.loop import State, training_step
 from bakeoff.train.recipe import Recipe
+from bakeoff.train.stages import Moment
 
 CHOICES = (("fp32", "contiguous"), ("fp32", "channels_last"), ("bf16", "contiguous"), ("bf16", "channels_last"))
 BUDGET = 4.0  # seconds per candidate and choice, after which no further step is timed
@@ -64,7 +65,7 @@ def _seconds(state: State, classes: int, size: int, task_name: str) -> float:
     began = time.perf_counter()
     while len(times) <= STEPS and (len(times) < 2 or time.perf_counter() - began < BUDGET):
         start = time.perf_counter()
-        training_step(state, task, batch, 0, 1e-4)
+        training_step(state, task, batch, 0, Moment(0, 1e-4))
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
 

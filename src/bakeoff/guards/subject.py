@@ -20,7 +20,7 @@ from bakeoff.seeds import fold
 from bakeoff.tasks import TASKS
 from bakeoff.tasks.task import LossOptions, Task
 from bakeoff.train.recipe import Recipe
-from bakeoff.train.stages import part_of
+from bakeoff.train.stages import depths, learns
 
 SIZES = (64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 IMAGES = 4  # in a batch
@@ -120,8 +120,8 @@ class Subject:
 
     def trained_names(self) -> list[str]:
         """Return the names of the body's parameters that a stage of the recipe trains."""
-        layers = {stage.layers for stage in self.recipe.stages}
-        return [name for name, part in part_of(self.network).items() if "all" in layers or part in layers]
+        stages = self.recipe.stages
+        return [name for name, depth in depths(self.network).items() if any(learns(stage, depth) for stage in stages)]
 
 
 def _built(spec: ModelSpec, classes: int, size: int, task: Task) -> Network:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, cast
 
@@ -19,8 +20,9 @@ from bakeoff.models.spec import Network
 from bakeoff.seeds import fold
 from bakeoff.tasks.inference import Conditions
 from bakeoff.tasks.task import Task
+from bakeoff.train.gap import epochs_above, gaps
 from bakeoff.train.recipe import Recipe
-from bakeoff.train.stages import Schedule, apply_stage, part_of
+from bakeoff.train.stages import Moment, RateGroup, Schedule, apply_stage, rate_groups
 
 Validate = Callable[[Network], dict[str, float]]
 
@@ -85,7 +87,25 @@ class Stopped:
     patience: int
 
 
-Fact = Step | Epoch | StageStarted | Best | Stopped
+@dataclass(frozen=True)
+class Gap:
+    """The gap between training and validation has opened, and the stage ends (train/gap.py).
+
+    The state as it was after epoch `taken`, the last before the gap opened, is taken up again after `epoch`.  What
+    follows comes earlier than was planned: `epochs` and `steps` are what the run now has.
+    """
+
+    kind: ClassVar[str] = "gap"
+    epoch: int
+    step: int
+    stage: int
+    gap: float
+    taken: int
+    epochs: int
+    steps: int
+
+
+Fact = Step | Epoch | StageStarted | Best | Stopped | Gap
 
 
 def to_json(fact: Fact) -> dict[str, Any]:
@@ -104,7 +124,9 @@ class State:
         self.recipe, self.conditions = recipe, conditions
         layout = torch.channels_last if conditions.channels_last else torch.contiguous_format
         self.network = network.to(conditions.device, memory_format=layout)  # type: ignore[call-overload]
-        self.optimiser = optimiser(network, recipe)
+        groups = rate_groups(network, recipe)
+        self.optimiser = optimiser(groups, recipe)
+        self.scales = [group.scales for group in groups]  # of the optimiser's groups, stage by stage
         average = get_ema_multi_avg_fn(recipe.ema) if recipe.ema else None
         self.average = AveragedModel(network, multi_avg_fn=average) if average else None
         self.step = 0
@@ -114,6 +136,9 @@ class State:
         self.best: dict[str, Any] = {}  # value, epoch
         self.best_weights: dict[str, Tensor] = {}
         self.stopped = False
+        self.losses: list[list[float]] = []  # epoch, training and validation loss, where the stage looks at their gap
+        self.closed: dict[str, Any] = {}  # network, average and optimiser when the gap was last closed, and the epoch
+        self.ended: dict[int, int] = {}  # stages that a gap ended, and the epochs that they took
 
     @property
     def judged(self) -> Network:
@@ -133,18 +158,43 @@ class State:
             "best": self.best,
             "best_weights": self.best_weights,
             "stopped": self.stopped,
+            "losses": self.losses,
+            "closed": self.closed,
+            "ended": self.ended,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up an exported state."""
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        self._take_up(state)
         self.step, self.epoch = state["step"], state["epoch"]
         self.loss_sum, self.stopped = state["loss_sum"], state["stopped"]
         self.best, self.best_weights = state["best"], state["best_weights"]
         self.seconds = state.get("seconds", 0.0)
+        self.losses, self.closed = state.get("losses", []), state.get("closed", {})
+        self.ended = state.get("ended", {})
+
+    def schedule(self, steps_per_epoch: int) -> Schedule:
+        """Return the stages over the run's steps, as far as it is known when they end."""
+        return Schedule.of(self.recipe, steps_per_epoch, self.ended)
+
+    def keep_closed(self) -> None:
+        """Keep a copy of all that learning changes, as of the epoch that just ended."""
+        parts = {"network": self.network, "average": self.average, "optimiser": self.optimiser}
+        kept = {name: copy.deepcopy(part.state_dict()) if part is not None else {} for name, part in parts.items()}
+        self.closed = {**kept, "epoch": self.epoch}
+
+    def go_back(self) -> int:
+        """Take up what keep_closed kept and return its epoch; the optimiser goes on with the moments it had then."""
+        kept, self.closed = self.closed, {}
+        self._take_up(kept)
+        return int(kept["epoch"])
+
+    def _take_up(self, kept: dict[str, Any]) -> None:
+        """Load network, average and optimiser."""
+        self.network.load_state_dict(kept["network"])
+        self.optimiser.load_state_dict(kept["optimiser"])
+        if self.average is not None:
+            self.average.load_state_dict(kept["average"])
 
     def finish(self) -> Network:
         """Return the network to hand over, by the recipe's checkpoint rule."""
@@ -153,15 +203,11 @@ class State:
         return self.judged
 
 
-def optimiser(network: Network, recipe: Recipe) -> Optimizer:
-    """Return the optimiser: parameters by part; biases and norms (one dimension) are not decayed."""
-    parts = part_of(network)
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
-    for name, parameter in network.body.named_parameters():
-        groups.setdefault((parts[name], parameter.ndim > 1), []).append(parameter)
+def optimiser(groups: Sequence[RateGroup], recipe: Recipe) -> Optimizer:
+    """Return the optimiser; its groups are in the order of these."""
     listed = [
-        {"params": parameters, "weight_decay": recipe.weight_decay if decayed else 0.0}
-        for (_, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+        {"params": list(group.parameters), "weight_decay": recipe.weight_decay if group.decayed else 0.0}
+        for group in groups
     ]
     if recipe.optimiser == "sgd":
         return SGD(listed, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
@@ -176,8 +222,8 @@ def train(state: State, task: Task, feed: Feed, validate: Validate | None = None
     is not finite.
     """
     recipe, conditions = state.recipe, state.conditions
-    schedule = Schedule.of(recipe, feed.steps)
-    while state.epoch < recipe.epochs and not state.stopped:
+    schedule = state.schedule(feed.steps)
+    while state.epoch < schedule.epochs and not state.stopped:
         started, stage = time.perf_counter() - state.seconds, -1
         offset = state.step - state.epoch * feed.steps
         for batch in feed.epoch(state.epoch, offset) if offset < feed.steps else ():
@@ -189,14 +235,14 @@ def train(state: State, task: Task, feed: Feed, validate: Validate | None = None
                 if state.step == schedule.begins(stage):
                     yield StageStarted(state.epoch, state.step, stage, chosen.layers, chosen.rate)
             batch = batch.to(conditions.device, conditions.channels_last)
-            loss = training_step(state, task, batch, fold(feed.seed, "step", state.step), moment.rate)
+            loss = training_step(state, task, batch, fold(feed.seed, "step", state.step), moment)
             state.seconds = time.perf_counter() - started
             yield Step(state.step, schedule.steps, state.epoch, loss, moment.rate)
         speed = feed.steps * feed.batch_size / max(1e-9, state.seconds)
         val = validate(state.judged) if validate is not None else {}
         fact = Epoch(
             epoch=state.epoch,
-            epochs=recipe.epochs,
+            epochs=schedule.epochs,
             step=state.step,
             rate=schedule.at(state.step - 1).rate,
             train_loss=state.loss_sum / feed.steps,
@@ -206,12 +252,14 @@ def train(state: State, task: Task, feed: Feed, validate: Validate | None = None
             images_per_second=speed,
         )
         events = _judge(state, val.get(task.headline), task.table[task.headline].higher_is_better)
+        events += _watch_gap(state, schedule, fact)
+        schedule = state.schedule(feed.steps)
         state.epoch, state.loss_sum, state.seconds = state.epoch + 1, 0.0, 0.0
         yield fact
         yield from events
 
 
-def training_step(state: State, task: Task, batch: Batch, seed: int, rate: float) -> float:
+def training_step(state: State, task: Task, batch: Batch, seed: int, moment: Moment) -> float:
     """One forward, backward and update; return the loss."""
     torch.manual_seed(seed)
     with state.conditions.autocast():
@@ -223,8 +271,8 @@ def training_step(state: State, task: Task, batch: Batch, seed: int, rate: float
     loss.backward()
     if state.recipe.clip is not None:
         nn.utils.clip_grad_norm_(state.network.parameters(), state.recipe.clip)
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate
+    for group, scales in zip(state.optimiser.param_groups, state.scales, strict=True):
+        group["lr"] = moment.rate * scales[moment.stage]
     state.optimiser.step()
     if state.average is not None:
         state.average.update_parameters(state.network)
@@ -246,4 +294,29 @@ def _judge(state: State, value: float | None, higher: bool) -> list[Fact]:
     if recipe.early_stop is not None and state.epoch - state.best["epoch"] >= recipe.early_stop:
         state.stopped = True
         return [Stopped(state.epoch, state.step, recipe.early_stop)]
+    return []
+
+
+def _watch_gap(state: State, schedule: Schedule, fact: Epoch) -> list[Fact]:
+    """Follow the gap in a stage that ends when it opens; once it has, go back to where it was closed.
+
+    An epoch without a finite validation loss is passed over.
+    """
+    stage = schedule.at(state.step - 1).stage
+    rule, first = state.recipe.stages[stage].until, schedule.begins(stage) // schedule.steps_per_epoch
+    if rule is None or state.stopped:
+        return []
+    if fact.val_loss is not None and math.isfinite(fact.val_loss):
+        state.losses = [known for known in state.losses if known[0] >= first]  # those of stages before are over
+        state.losses.append([fact.epoch, fact.train_loss, fact.val_loss])
+        found = gaps([(train, val) for _, train, val in state.losses], rule)
+        above = epochs_above(found, rule)
+        if above == 0:
+            state.keep_closed()
+        if above >= rule.patience:
+            state.ended[stage] = fact.epoch + 1 - first
+            taken, now = state.go_back(), state.schedule(schedule.steps_per_epoch)
+            return [Gap(fact.epoch, state.step, stage, found[-1], taken, now.epochs, now.steps)]
+    if state.step == schedule.ends[stage]:
+        state.closed = {}
     return []

@@ -2,30 +2,73 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from bakeoff.data.augment import AugmentName
+from bakeoff.data.mix import MIXES
 
-Layers = Literal["all", "head", "backbone"]
+LAYERS = re.compile(r"all|head|backbone|last [1-9][0-9]{0,3}")
+
+
+class GapRule(BaseModel):
+    """When the gap between training and validation counts as open: a formula of the epochs' losses, see train/gap.py.
+
+    `gap` is by how much the ratio of validation to training loss must have grown over the smallest that it was (0.25:
+    by a quarter), `smoothing` the weight of the epochs before in it, `patience` for how many epochs in a row.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    gap: float = Field(0.25, gt=0)
+    smoothing: float = Field(0.5, ge=0, lt=1)
+    patience: int = Field(3, ge=1)
 
 
 class Stage(BaseModel):
     """A stretch of training: which layers learn, at which rate, for how long.
 
-    `layers` is "all", "head" (the last layer group) or "backbone" (all the others); layers outside are frozen, their
-    batch-norm statistics too.  `rate` is the peak learning rate; `schedule` leads from it to its end over the stage's
-    own steps: "constant"; "cosine" to 0; "step" times 0.1 after each third.  `warmup` is the share of the stage spent
-    rising linearly from 0.  `epochs` None: what the recipe's epochs leave over (one stage at most).
+    `layers` is "all", "head" (the last layer group), "backbone" (all the others) or "last N" (the head and the N - 1
+    groups before it); layers outside are frozen, their batch-norm statistics too.  `rate` is the peak learning rate;
+    `schedule` leads from it to its end over the stage's own steps: "constant"; "cosine" to 0; "step" times 0.1 after
+    each third.  `head_rate` is the head's own peak rate; a group that lies d groups before the head learns at
+    rate * decay ** d.  `warmup` is the share of the stage spent rising linearly from 0.  `epochs` None: what the
+    recipe's epochs leave over (one stage at most).  `until` ends the stage when the gap between training and
+    validation opens: the weights of the last epoch before it did are taken up again, and the next stage begins with
+    them; `epochs` are then the most that the stage may take.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    layers: Layers = "all"
+    layers: str = "all"
     rate: float = Field(1e-3, gt=0)
+    head_rate: float | None = Field(None, gt=0)
+    decay: float = Field(1.0, gt=0, le=1)
     schedule: Literal["constant", "cosine", "step"] = "cosine"
     warmup: float = Field(0.0, ge=0, lt=1)
     epochs: int | None = Field(None, ge=1)
+    until: GapRule | None = None
+
+    @field_validator("layers")
+    @classmethod
+    def _known(cls, given: str) -> str:
+        """Refuse other names of layers."""
+        if not LAYERS.fullmatch(given):
+            raise ValueError(f'expected "all", "head", "backbone" or "last N" (as in "last 3"), got {given!r}')
+        return given
+
+    @field_validator("until", mode="before")
+    @classmethod
+    def _ends(cls, given: object) -> object:
+        """Accept "end" for no rule."""
+        return None if given == "end" else given
+
+    @model_validator(mode="after")
+    def _learning(self) -> Stage:
+        """A rate for the head needs a head that learns beside other layers."""
+        if self.head_rate is not None and self.layers in ("head", "backbone", "last 1"):
+            raise ValueError(f'head_rate is for stages that train more than the head; with "{self.layers}" use rate')
+        return self
 
 
 class Recipe(BaseModel):
@@ -44,6 +87,9 @@ class Recipe(BaseModel):
     the weights came with: batches of a few images estimate them badly, so pretrained networks on little data gain by
     it.  `label_noise` is the share of training labels that are shuffled among themselves: a planted handicap, to see
     what wrong labels cost.
+    `copies` above 0 gives every image so many fixed draws of the augmentation, which the epochs take in turn; with 0
+    every epoch draws anew.  `cache_features` computes what the frozen backbone gives once (per copy) for the stages
+    that train the head alone, and keeps it on the disk while they last: the same result in less time (classification).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +117,8 @@ class Recipe(BaseModel):
     norm_statistics: Literal["batch", "frozen"] = "batch"
     frozen: Literal["none", "head", "backbone"] = "none"
     stages: tuple[Stage, ...] = (Stage(warmup=0.1),)
+    copies: int = Field(0, ge=0)
+    cache_features: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -83,9 +131,34 @@ class Recipe(BaseModel):
             raise ValueError(f"the stages' epochs ({fixed}) must add up to epochs = {self.epochs}; one may be left out")
         if self.early_stop is not None and self.checkpoint != "best":
             raise ValueError('early_stop needs checkpoint = "best"')
-        trained = {stage.layers for stage in self.stages}
-        covered = {"head", "backbone"} if "all" in trained else trained
-        if missing := {"head", "backbone"} - covered - {self.frozen}:
-            layer = missing.pop()
-            raise ValueError(f'no stage trains the {layer}; add one, or say frozen = "{layer}"')
+        if self.stages[-1].until is not None:
+            raise ValueError("the last stage has no stage to lead to: leave its until out, or use early_stop")
+        _refuse_uncovered(self.stages, self.frozen)
         return self
+
+    @model_validator(mode="after")
+    def _cacheable(self) -> Recipe:
+        """Features stand in for images only where these come back unchanged, before a head that learns alone."""
+        if not self.cache_features:
+            return self
+        if all(stage.layers not in ("head", "last 1") for stage in self.stages):
+            raise ValueError('cache_features needs a stage that trains the head alone: layers = "head"')
+        if self.augment != "none" and not self.copies:
+            raise ValueError('cache_features needs the same images again: set copies = 3, say, or augment = "none"')
+        if mixing := [name for name in MIXES if getattr(self, name)]:
+            raise ValueError(f"cache_features cannot mix images, only what comes of them; set {mixing[0]} = 0")
+        return self
+
+
+def _refuse_uncovered(stages: tuple[Stage, ...], frozen: str) -> None:
+    """Raise ValueError naming the layers that no stage trains, unless they are frozen on purpose."""
+    named = {stage.layers for stage in stages}
+    if "all" in named:
+        return
+    last = max((int(layers.removeprefix("last ")) for layers in named if layers.startswith("last")), default=0)
+    head, backbone = "head" in named or last > 0, "backbone" in named
+    if not head and frozen != "head":
+        raise ValueError('no stage trains the head; add one, or say frozen = "head"')
+    if not backbone and frozen != "backbone":
+        which = f"layer groups before the last {last}" if last > 1 else "backbone"
+        raise ValueError(f'no stage trains the {which}; add one that does, or say frozen = "backbone"')
