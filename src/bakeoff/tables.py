@@ -9,6 +9,8 @@ from typing import Any
 from bakeoff.compare import Comparison, Estimate
 from bakeoff.evaluate.classes import per_class
 from bakeoff.evaluate.score import Interval, Score
+from bakeoff.evaluate.tuned import Tuned
+from bakeoff.evaluate.verdict import Unit
 from bakeoff.evaluate.versus import Versus
 from bakeoff.findings import lowered, plural, printable
 from bakeoff.models.catalogue import Entry
@@ -126,11 +128,33 @@ def comparison_text(comparison: Comparison) -> str:
     for row in comparison.rows:
         value = cells(metric, row.metrics.get(comparison.metric, Estimate(None)))
         rows.append([row.candidate, *value, str(row.runs), *_costs(row.facts)])
-    header = ["candidate", lowered(metric.title), "95 % interval", "runs", "parameters", "training", "per image"]
+    interval = f"{comparison.looks.confidence} interval"
+    header = ["candidate", lowered(metric.title), interval, "runs", "parameters", "training", "per image"]
     body = columns(header, rows, right=[1, 3, 4, 5, 6])
+    if any(one.choices for one in comparison.tuning):
+        body = f"{body}\n\n{tuning_text(comparison.tuning, metric)}"
     failures = [f"{row.candidate}: {failure}" for row in comparison.rows for failure in row.failures]
+    failures += [f"{printable(one.candidate)}: {one.sentence(Unit(metric.percent))}" for one in comparison.dropped]
+    failures += [finding.sentence for finding in comparison.findings if finding.code == "race"]
     warnings = [f"{f.severity}: {f.sentence}" for f in comparison.findings if f.severity != "info"]
     return "\n".join([comparison.verdict, "", body, "", *failures, *warnings, comparison.next_step]).rstrip()
+
+
+def tuning_text(tuning: Sequence[Tuned], metric: Metric) -> str:
+    """Show what tuning tried and chose: trials, what they cost, and default beside tuned on validation."""
+    rows = [
+        [
+            printable(one.candidate),
+            str(one.used),
+            f"{100 * one.failed / max(one.used, 1):.0f} %",
+            f"{one.seconds:.0f} s",
+            *("-" if value is None else shown(metric, value) for value in (one.default, one.tuned)),
+            one.taken,
+        ]
+        for one in tuning
+    ]
+    header = ["tuning", "trials", "failed", "training", "default (validation)", "tuned (validation)", "chosen"]
+    return columns(header, rows, right=range(1, 6))
 
 
 def _costs(facts: Mapping[str, Any]) -> list[str]:

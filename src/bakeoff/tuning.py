@@ -184,7 +184,8 @@ def unit_points(dimensions: int, count: int, seed: int) -> list[list[float]]:
         optuna.logging.set_verbosity(spoken)
     default = optuna.trial.create_trial(params=dict.fromkeys(space, 0.5), distributions=space, value=0.0)
     asked.add_trial(default)  # the sampler takes the space from trial 0
-    return [[asked.ask(space).params[name] for name in space] for _ in range(count)]
+    drawn = (asked.ask(space).params for _ in range(count))
+    return [[point[name] for name in space] for point in drawn]
 
 
 def _plan(arena: Arena, candidate: Candidate, record: Record) -> dict[Part, list[Run]]:

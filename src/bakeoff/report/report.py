@@ -19,7 +19,9 @@ from bakeoff.report import classification, objects, semantic, wording
 from bakeoff.report.cost import cost
 from bakeoff.report.learning import learning
 from bakeoff.report.material import Material, read_comparison, read_material
+from bakeoff.report.race import race
 from bakeoff.report.sections import Section, candidates, checks, differences, making, verdict
+from bakeoff.report.tuning import tuning
 from bakeoff.store import StudyFolder
 from bakeoff.tasks.task import Metric
 
@@ -64,7 +66,7 @@ def render(folder: StudyFolder) -> str:
     part = TASK_PARTS.get(comparison.task, TaskPart())
     material = read_material(folder, comparison, part.metrics)
     before = [make(material) for make in (verdict, candidates, differences, cost, learning)]
-    after = [make(material) for make in (checks, making)]
+    after = [*tuning(material), *race(material), *(make(material) for make in (checks, making))]
     style = "".join(map(_asset, ("style.css", *part.styles)))
     script = "".join(map(_asset, ("script.js", *part.scripts)))
     return (
