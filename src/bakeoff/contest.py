@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,21 @@ from bakeoff.data.split import Splits
 from bakeoff.data.stored import build_targets
 from bakeoff.engines.engine import Job
 from bakeoff.errors import Refused, RunError, UsageError, nearest
+from bakeoff.evaluate.dropped import Dropped
+from bakeoff.evaluate.looks import Looks
 from bakeoff.evaluate.planner import Design, planner_table, smallest_difference
 from bakeoff.execution import as_error, decide, open_engine
 from bakeoff.files import read_json, write_json, write_text
 from bakeoff.findings import lowered, plural, printable
 from bakeoff.prepare import Prepared, Tell, counter, prepare, silent
-from bakeoff.runs import Arena, plan_runs, train, unfinished
+from bakeoff.racing import Race, check_race, race
+from bakeoff.runs import Arena, Chosen, finish, plan_runs
 from bakeoff.store import StudyFolder
 from bakeoff.study import Candidate, Study, make_study, to_toml
 from bakeoff.tasks import TASKS
 from bakeoff.tasks.task import LossOptions, Metric
+from bakeoff.train.gap import unknowable
+from bakeoff.tuning import extremes, read_tuned, recorded, tune
 
 
 def run(study: Study, path: Path, tell: Tell = silent) -> Comparison:
@@ -47,14 +54,38 @@ def run(study: Study, path: Path, tell: Tell = silent) -> Comparison:
             build_targets(prepared.dataset, folder.cache, size, study.resize)
         execution = decide(study, prepared, folder, tell)
         arena = Arena(study, prepared, execution, folder, tell)
-        plan = plan_runs(arena)
-        content = study.model_dump(mode="json")
-        write_json(folder.plan, {"study": content, "runs": [planned.id for planned in plan]})
-        todo = unfinished(plan, folder)
-        tell("", {"kind": "plan", "runs": len(plan), "done": len(plan) - len(todo)})
-        train(arena, todo)
+        chosen = tune(arena)
+        _compete(study, race(arena, chosen), chosen)
         _time_predictions(folder, execution, tell)
         return judge(path)
+
+
+def _compete(study: Study, raced: Race, chosen: Chosen) -> None:
+    """Train the contest of those that the race left, look by look, until every tested pair is decided."""
+    folder, tell, seeds = raced.arena.folder, raced.arena.tell, study.looks or (study.seeds,)
+    content = {
+        "study": study.model_dump(mode="json"),
+        "dropped": [asdict(one) for one in raced.dropped],
+        "tuning": recorded(folder, study),
+    }
+    plans: list[list[str]] = []
+    for most in seeds:
+        looks = Looks(seeds, len(plans) + 1)
+        now = raced.arena.study.model_copy(update={"seeds": most, "looks": ()})
+        plan = plan_runs(replace(raced.arena, study=now), chosen)
+        plans.append([planned.id for planned in plan])
+        runs = list(dict.fromkeys(chain(*plans)))
+        write_json(folder.plan, {**content, "race": raced.sentence, "looks": plans, "runs": runs})
+        finish(raced.arena, plan, looks.where)
+        if looks.ahead is None:
+            return
+        found = judge(folder.path)
+        open_pairs = sum(pair.kind == "undecided" for pair in found.pairs)
+        end = found.next_step if open_pairs else "the study stops here."
+        words = f"{looks.where}: {open_pairs} of {plural(len(found.pairs), 'pair')} undecided; {end}"
+        tell("", {"kind": "look", "sentence": words})
+        if not open_pairs:
+            return
 
 
 def plan_only(study: Study, path: Path, tell: Tell = silent) -> tuple[Prepared, str]:
@@ -76,10 +107,16 @@ def check_question(study: Study, prepared: Prepared) -> None:
         raise UsageError(
             f'{choosing[0]}: checkpoint = "best" needs validation images, and the split has none: set split.val above 0'
         )
-    for candidate in study.candidates:
+    asked = [*study.candidates, *extremes(study, prepared)]
+    validated = all(part.val for part in prepared.splits.parts)
+    for candidate in asked:
         _check_recipe(candidate, prepared.dataset)
+        loss = TASKS[prepared.dataset.task](prepared.dataset.classes).validation_loss
+        if why := unknowable(candidate.recipe, prepared.dataset.task, loss, validated):
+            raise UsageError(f"{printable(candidate.name)}: {why}")
+    check_race(study, prepared)
     images = min(len(part.train) for part in prepared.splits.parts)
-    for candidate in study.candidates:
+    for candidate in asked:
         if candidate.recipe.batch > images:
             raise UsageError(
                 f"{printable(candidate.name)}: recipe.batch = {candidate.recipe.batch} is more than the "
@@ -100,6 +137,18 @@ def _check_recipe(candidate: Candidate, dataset: Dataset) -> None:
             f"{printable(candidate.name)}: recipe.balanced draws images by their class, and a label map holds many: "
             "use recipe.class_weights"
         )
+    if unknown := sorted({*recipe.derived} - {"all", *dataset.methods}):
+        there = ", ".join(f'"{name}"' for name in ("all", *dataset.methods))
+        why = f"it has {there}" if dataset.methods else "it has none: `bakeoff data expand` makes them"
+        raise UsageError(
+            f"{printable(candidate.name)}: recipe.derived names {unknown[0]!r}{nearest(unknown[0], dataset.methods)}, "
+            f"and the data hold no such derived images; {why}"
+        )
+    if recipe.cache_features and dataset.task != "classification":
+        raise UsageError(
+            f"{printable(candidate.name)}: recipe.cache_features is for classification; the heads of {dataset.task} "
+            "hold most of the work: set it to false"
+        )
     for mixing in (name for name in MIXES if getattr(recipe, name)):
         if dataset.task not in MIXES[mixing]:
             tasks = " and ".join(MIXES[mixing])
@@ -116,13 +165,15 @@ def speak_before(study: Study, prepared: Prepared, folder: StudyFolder, tell: Te
     tested = {id for part in prepared.splits.parts for id in part.test}
     groups = len({prepared.splits.groups.get(id, id) for id in tested})
     crossed = study.split.folds > 1
-    seeds = study.split.repeats if crossed else study.seeds
+    seeds = study.split.repeats if crossed else study.most_seeds
     names = len(study.candidates)
     tests = max(1, names - 1 if study.baseline else names * (names - 1) // 2)
     task = TASKS[prepared.dataset.task](prepared.dataset.classes)
     name = study.metric or task.headline
     other = None if name == "accuracy" else task.table[name]
-    words = planner_sentence(Design(groups, seeds, study.split.folds, tests), study.eps, other)
+    words = planner_sentence(
+        Design(groups, seeds, study.split.folds, tests, Looks(study.looks).alpha), study.eps, other
+    )
     table = {
         f"{n} images": {f"{s} seeds": 100 * planner_table(images=(n,), seeds=(s,))[n, s] for s in (3, 5, 10)}
         for n in (50, 100, 200, 500, 1000, 2000, 5000)
@@ -181,11 +232,12 @@ def judge(path: Path) -> Comparison:
         raise RunError(f"{path}: nothing has been trained yet; run `bakeoff run {path}`")
     plan = read_json(folder.plan)
     study = make_study(plan["study"], str(folder.plan))
+    looks, ids = _reached(folder, study, plan.get("looks", [plan["runs"]]))
     dataset, splits = Dataset.from_json(read_json(folder.data)), Splits.from_json(read_json(folder.split))
     known = read_json(folder.latency) if folder.latency.exists() else {}
     latency = {run.candidate: known[run.id] for run in folder.planned() if run.id in known}
     results = []
-    for id in plan["runs"]:
+    for id in ids:
         stored = folder.run(id).read()
         if stored is None or stored.state not in ("done", "failed"):
             raise RunError(f"{path}: run {id} is not finished; run `bakeoff run {path}` to go on")
@@ -211,7 +263,22 @@ def judge(path: Path) -> Comparison:
             ],
             "flagged labels": task.doubtful([outcomes for outcomes in reversed(once.values()) if outcomes is not None]),
         },
+        looks=looks,
+        dropped=tuple(Dropped(**one) for one in plan.get("dropped", ())),
+        race=plan.get("race", ""),
+        tuning=read_tuned(folder, study, plan.get("tuning"), Prepared(dataset, splits)),
     )
     comparison = compare(task, question, results)
     write_json(folder.comparison, comparison.to_json())
     return comparison
+
+
+def _reached(folder: StudyFolder, study: Study, plans: Sequence[list[str]]) -> tuple[Looks, list[str]]:
+    """Return the last look whose runs all ended, and the ids of its runs; the first where none did."""
+
+    def ended(ids: Sequence[str]) -> bool:
+        found = (folder.run(id).read() for id in ids)
+        return all(run is not None and run.state in ("done", "failed") for run in found)
+
+    number = max((place for place, ids in enumerate(plans, 1) if ended(ids)), default=1)
+    return Looks(study.looks, number if study.looks else 0), plans[number - 1]
