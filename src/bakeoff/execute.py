@@ -22,6 +22,7 @@ from bakeoff.data.load import Feed
 from bakeoff.data.mix import MIXES, Mix
 from bakeoff.data.split import Split, Splits
 from bakeoff.data.stored import open_targets, targets_path
+from bakeoff.data.subset import shrunk
 from bakeoff.data.targets import IGNORE, LabelMap, Target, stripped
 from bakeoff.errors import DataError, Diverged
 from bakeoff.evaluate.outcomes import Images, Keep, evaluate
@@ -35,6 +36,7 @@ from bakeoff.tasks import TASKS
 from bakeoff.tasks.inference import Conditions
 from bakeoff.tasks.task import LossOptions, Outcomes, Task
 from bakeoff.train import checkpoint
+from bakeoff.train.features import FrozenFeatures
 from bakeoff.train.loop import State, Step, to_json, train
 from bakeoff.train.recipe import Recipe
 
@@ -57,11 +59,13 @@ class Work:
     targets: Sequence[Target]
     judged: Sequence[Target]
     conditions: Conditions
+    length: int  # images per epoch: those of the whole training part, so that a share of it is trained on as long
 
     @property
     def seed(self) -> int:
-        """The seed of order and draws: the same for all candidates."""
-        return fold(self.run.seed, "run", self.run.repeat, self.run.fold)
+        """The seed of order and draws: the same for all candidates, and another one for each share of the images."""
+        share = () if self.run.share == 1 else ("share", repr(float(self.run.share)))
+        return fold(self.run.seed, "run", self.run.repeat, self.run.fold, *share)
 
     @property
     def training(self) -> tuple[str, ...]:
@@ -84,7 +88,7 @@ def execute(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
     History, checkpoints, outcomes and model go to the run's folder.  Raises Diverged when the loss is not finite, and
     records it: that run has failed for good.
     """
-    work = _open(payload)
+    began, work = time.perf_counter(), _open(payload)
     if work.conditions.device != "cpu":
         torch.backends.cudnn.benchmark = False  # its choice of algorithm differs from start to start
         torch.backends.cudnn.deterministic = True  # and some algorithms add up in another order each time
@@ -93,7 +97,8 @@ def execute(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
     try:
         yield from _train(work, every=float(os.environ.get("BAKEOFF_CHECKPOINT_SECONDS", CHECKPOINT_EVERY)))
     except Diverged as error:
-        work.folder.write(replace(work.run, state="failed", error=str(error), facts={"diverged_at": error.step}))
+        facts = {"diverged_at": error.step, "seconds": time.perf_counter() - began}
+        work.folder.write(replace(work.run, state="failed", error=str(error), facts=facts))
         checkpoint.clear(work.folder.checkpoints)
         raise
 
@@ -106,15 +111,16 @@ def _train(work: Work, every: float) -> Iterator[dict[str, Any]]:
     if (saved := checkpoint.load(work.folder.checkpoints)) is not None:
         state.restore(saved)
     work.folder.rewind(state.epoch, state.step)
-    run = work.run
+    run, schedule = work.run, state.schedule(feed.steps)
     yield {
         "kind": "run",
         "candidate": run.candidate,
         "seed": run.seed,
         "repeat": run.repeat,
         "fold": run.fold,
-        "epochs": work.recipe.epochs,
-        "steps": work.recipe.epochs * feed.steps,
+        "share": run.share,
+        "epochs": schedule.epochs,
+        "steps": schedule.steps,
         "step": state.step,
     }
     yield from _facts(work, state, task, feed, every)
@@ -128,7 +134,9 @@ def _facts(work: Work, state: State, task: Task, feed: Feed, every: float) -> It
         return task.metrics(work.evaluate(task, network, work.split.val))
 
     saved = told = time.perf_counter()
-    for fact in train(state, task, feed, validate if work.split.val else None):
+    cached = work.recipe.cache_features
+    frozen = FrozenFeatures(feed, work.folder.checkpoints, work.conditions, work.run.candidate) if cached else None
+    for fact in train(state, task, feed, validate if work.split.val else None, frozen):
         now = time.perf_counter()
         if not isinstance(fact, Step):
             work.folder.append(to_json(fact))
@@ -237,9 +245,9 @@ def make_network(work: Work) -> Network:
 
 
 def make_feed(work: Work) -> Feed:
-    """Return the training images.  With derived ones an epoch stays as long as there are originals."""
+    """Return the training images.  With derived ones, or fewer originals, an epoch stays as long as it was."""
     rows, recipe = work.rows(work.training), work.recipe
-    labels, originals = _labels(work, rows), len(work.split.train)
+    labels = _labels(work, rows)
     strata = np.array(work.dataset.strata)[labels]
     weights = 1.0 / np.bincount(strata)[strata] if recipe.balanced else None
     return Feed(
@@ -253,7 +261,8 @@ def make_feed(work: Work) -> Feed:
         seed=work.seed,
         weights=weights,
         workers=work.run.settings["loaders"],
-        length=originals if len(rows) > originals else None,
+        length=work.length if len(rows) != work.length else None,
+        copies=recipe.copies,
     )
 
 
@@ -288,11 +297,12 @@ def _open(payload: dict[str, Any]) -> Work:
     cached = read_json(stamp)["fingerprint"] if stamp.exists() else None
     if (dataset.fingerprint, splits.hash, cached) != (settings["data"], settings["split"], settings["data"]):
         raise DataError(f"{study.path}: its data or split changed while runs were under way; run the study again")
+    whole = next(part for part in splits.parts if (part.repeat, part.fold) == (run.repeat, run.fold))
     return Work(
         run=replace(run, error=None),  # of an attempt before this one
         folder=folder,
         dataset=dataset,
-        split=next(part for part in splits.parts if (part.repeat, part.fold) == (run.repeat, run.fold)),
+        split=shrunk(whole, dataset, splits.groups, run.share, run.seed),
         recipe=Recipe.model_validate(spec["recipe"]),
         spec=ModelSpec.model_validate(spec["model"]),
         size=settings["size"],
@@ -302,6 +312,7 @@ def _open(payload: dict[str, Any]) -> Work:
         conditions=Conditions(
             payload.get("device", "cpu"), settings["precision"], settings["layout"] == "channels_last"
         ),
+        length=len(whole.train),
     )
 
 

@@ -20,6 +20,7 @@ from bakeoff.models.spec import Network
 from bakeoff.seeds import fold
 from bakeoff.tasks.inference import Conditions
 from bakeoff.tasks.task import Task
+from bakeoff.train.features import FrozenFeatures
 from bakeoff.train.gap import epochs_above, gaps
 from bakeoff.train.recipe import Recipe
 from bakeoff.train.stages import Moment, RateGroup, Schedule, apply_stage, rate_groups
@@ -214,28 +215,28 @@ def optimiser(groups: Sequence[RateGroup], recipe: Recipe) -> Optimizer:
     return (AdamW if recipe.optimiser == "adamw" else Adam)(listed, lr=0.0)
 
 
-def train(state: State, task: Task, feed: Feed, validate: Validate | None = None) -> Iterator[Fact]:
+def train(
+    state: State, task: Task, feed: Feed, validate: Validate | None = None, frozen: FrozenFeatures | None = None
+) -> Iterator[Fact]:
     """Train from the state's step to the recipe's last one, yielding a fact for all that happens.
 
     Between two facts the state is consistent: the caller may export it, or stop.  Every draw depends on the feed's
     seed and the step alone, so a restored state continues as if it had never been cut.  Raises Diverged when the loss
-    is not finite.
+    is not finite.  With `frozen` the stages that train the head alone read features in the images' stead.
     """
-    recipe, conditions = state.recipe, state.conditions
+    conditions = state.conditions
     schedule = state.schedule(feed.steps)
     while state.epoch < schedule.epochs and not state.stopped:
-        started, stage = time.perf_counter() - state.seconds, -1
-        offset = state.step - state.epoch * feed.steps
-        for batch in feed.epoch(state.epoch, offset) if offset < feed.steps else ():
+        started, offset = time.perf_counter() - state.seconds, state.step - state.epoch * feed.steps
+        course = None
+        if offset < feed.steps:
+            yield from _enter(state, schedule)
+            course = frozen.course(state.network) if frozen is not None else None
+        source, learner = (course.source, course.learner) if course is not None else (feed, state.network)
+        for batch in source.epoch(state.epoch, offset) if offset < feed.steps else ():
             moment = schedule.at(state.step)
-            if moment.stage != stage:
-                stage = moment.stage
-                chosen = recipe.stages[stage]
-                apply_stage(state.network, chosen, recipe.norm_statistics == "frozen")
-                if state.step == schedule.begins(stage):
-                    yield StageStarted(state.epoch, state.step, stage, chosen.layers, chosen.rate)
             batch = batch.to(conditions.device, conditions.channels_last)
-            loss = training_step(state, task, batch, fold(feed.seed, "step", state.step), moment)
+            loss = training_step(state, task, batch, fold(feed.seed, "step", state.step), moment, learner)
             state.seconds = time.perf_counter() - started
             yield Step(state.step, schedule.steps, state.epoch, loss, moment.rate)
         speed = feed.steps * feed.batch_size / max(1e-9, state.seconds)
@@ -259,11 +260,22 @@ def train(state: State, task: Task, feed: Feed, validate: Validate | None = None
         yield from events
 
 
-def training_step(state: State, task: Task, batch: Batch, seed: int, moment: Moment) -> float:
-    """One forward, backward and update; return the loss."""
+def _enter(state: State, schedule: Schedule) -> Iterator[Fact]:
+    """Set the network up for the stage of the epoch that begins or goes on; yield a fact where the stage begins."""
+    number = schedule.at(state.step).stage
+    stage = state.recipe.stages[number]
+    apply_stage(state.network, stage, state.recipe.norm_statistics == "frozen")
+    if state.step == schedule.begins(number):
+        yield StageStarted(state.epoch, state.step, number, stage.layers, stage.rate)
+
+
+def training_step(
+    state: State, task: Task, batch: Batch, seed: int, moment: Moment, learner: nn.Module | None = None
+) -> float:
+    """One forward, backward and update; return the loss.  `learner` is what takes the batch: None, the network."""
     torch.manual_seed(seed)
     with state.conditions.autocast():
-        loss = task.loss(state.network, batch)
+        loss = task.loss(learner if learner is not None else state.network, batch)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise Diverged(state.step + 1, value)
