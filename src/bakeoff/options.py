@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bakeoff.errors import UsageError
+
 if TYPE_CHECKING:
     from bakeoff.findings import Finding
     from bakeoff.progress import Progress
@@ -76,6 +78,14 @@ def all_settings(sets: list[str] | None, chosen: dict[str, Any] | None = None) -
 def model_names(models: str | None) -> list[str]:
     """Take a list separated by commas apart."""
     return [name.strip() for name in models.split(",") if name.strip()] if models else []
+
+
+def share_list(shares: str) -> list[float]:
+    """Take shares separated by commas apart; UsageError for what is no number."""
+    try:
+        return [float(share) for share in shares.split(",") if share.strip()]
+    except ValueError:
+        raise UsageError(f"shares must be numbers separated by commas, as in 0.1,0.25,0.5,1, not {shares!r}") from None
 
 
 @contextmanager

@@ -259,13 +259,14 @@ class StudyBars:
 
 
 def run_name(fact: dict[str, Any]) -> str:
-    """Return what a run is called: its candidate and seed, and under cross-validation its repeat and fold.
+    """Return what a run is called: its candidate and seed, its repeat and fold, its share of the training images.
 
     >>> run_name({"candidate": "cnn", "seed": 2}), run_name({"candidate": "cnn", "seed": 0, "repeat": 1, "fold": 3})
     ('cnn seed 2', 'cnn seed 0 repeat 1 fold 3')
     """
     place = f" repeat {fact.get('repeat', 0)} fold {fact.get('fold', 0)}" if "fold" in fact else ""
-    return f"{fact['candidate']} seed {fact['seed']}{'' if place == ' repeat 0 fold 0' else place}"
+    share = f" on {100 * fact['share']:g} %" if fact.get("share", 1) != 1 else ""
+    return f"{fact['candidate']} seed {fact['seed']}{'' if place == ' repeat 0 fold 0' else place}{share}"
 
 
 def duration(seconds: float) -> str:

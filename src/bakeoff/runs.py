@@ -1,4 +1,4 @@
-"""Which runs a study has, what identifies each, and training those that are not yet done."""
+"""Which runs a study has, what identifies each and what it saw, and training those that are not yet done."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bakeoff.data.split import Split
+from bakeoff.data.dataset import Dataset
+from bakeoff.data.split import Split, Splits
 from bakeoff.engines.engine import Job, Message
-from bakeoff.errors import UsageError
+from bakeoff.errors import UsageError, nearest
 from bakeoff.execution import as_error, guard, open_engine, versions
-from bakeoff.files import digest
+from bakeoff.files import digest, read_json
 from bakeoff.models import python_file, resolve
 from bakeoff.models.spec import ModelSpec
 from bakeoff.models.weights import file_hash
@@ -117,6 +118,23 @@ def _contents(model: ModelSpec) -> dict[str, str]:
     if model.source == python_file.NAME:
         found["arch"] = python_file.source_hash(model.arch)
     return found
+
+
+def part_of(model: Path, dataset: Dataset, part: str) -> tuple[str, ...]:
+    """Return the ids that a run's split has in a part; UsageError when there is no such run or the data differ."""
+    if part not in ("train", "val", "test"):
+        raise UsageError(f"part must be train, val or test, not {part!r}{nearest(part, ('train', 'val', 'test'))}")
+    study = StudyFolder(model.resolve().parent.parent)
+    stored = study.run(model.name).read()
+    if stored is None or not study.split.exists():
+        raise UsageError(f"{model}: is not a run inside a study folder, so it has no {part} part; leave part out")
+    splits = Splits.from_json(read_json(study.split))
+    splits.check(dataset)
+    if stored.settings["split"] != splits.hash:
+        raise UsageError(f"{model}: was trained on another split than the one in {study.split}; leave part out")
+    chosen = next(split for split in splits.parts if (split.repeat, split.fold) == (stored.repeat, stored.fold))
+    ids: tuple[str, ...] = getattr(chosen, part)
+    return ids
 
 
 def unfinished(plan: Sequence[Run], folder: StudyFolder) -> list[Run]:

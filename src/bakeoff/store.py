@@ -1,7 +1,7 @@
 """The study folder: the only module that knows its file names; everything is written by rename.
 
 STUDY/  study.toml data.json split.json audit.json planner.json execution.json tuning.json race.json plan.json
-        latency.json comparison.json report.html
+        latency.json comparison.json curve.json report.html
         cache/pixels-<size>-<resize>.npy
         runs/<run id>/{run.json history.jsonl checkpoints/ model.safetensors model.json outcomes.npz validation.npz
                        predictions.json.gz}
@@ -194,6 +194,7 @@ class StudyFolder:
         self.split = path / "split.json"
         self.audit = path / "audit.json"
         self.comparison = path / "comparison.json"
+        self.curve = path / "curve.json"
         self.execution = path / "execution.json"
         self.latency = path / "latency.json"
         self.guards = path / "guards.json"

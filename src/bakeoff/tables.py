@@ -9,6 +9,7 @@ from typing import Any
 from bakeoff.compare import Comparison, Estimate
 from bakeoff.evaluate.classes import per_class
 from bakeoff.evaluate.score import Interval, Score
+from bakeoff.evaluate.size_curve import Curve
 from bakeoff.evaluate.tuned import Tuned
 from bakeoff.evaluate.verdict import Unit
 from bakeoff.evaluate.versus import Versus
@@ -161,6 +162,26 @@ def _costs(facts: Mapping[str, Any]) -> list[str]:
     """Show parameters, training time and latency; a dash for what no finished run has measured."""
     shapes = (("parameters", 1e-6, "{:.2f} M"), ("seconds", 1, "{:.0f} s"), ("latency_ms", 1, "{:.2f} ms"))
     return [form.format(facts[key] * unit) if facts.get(key) is not None else "-" for key, unit, form in shapes]
+
+
+def curve_text(curve: Curve) -> str:
+    """Show the points of every candidate, what twice the images would bring, and what the intervals do not cover."""
+    metric = METRICS[curve.task][curve.metric]
+    rows = [
+        [
+            printable(course.candidate),
+            f"{100 * point.share:g} %",
+            f"{point.images:,.0f}",
+            *cells(metric, point.estimate),
+            str(point.runs),
+        ]
+        for course in curve.courses
+        for point in course.points
+    ]
+    header = ["candidate", "share", "training images", lowered(metric.title), "95 % interval", "runs"]
+    failures = [f"{printable(one.candidate)}: {failure}" for one in curve.courses for failure in one.failures]
+    sentences = [course.sentence for course in curve.courses]
+    return "\n".join([columns(header, rows, right=[1, 2, 3, 5]), "", *sentences, "", *failures, *curve.notes]).rstrip()
 
 
 def cells(metric: Metric, found: Estimate | Interval) -> list[str]:
