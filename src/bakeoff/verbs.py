@@ -10,6 +10,7 @@ from typing import Any
 
 from bakeoff import contest, demos
 from bakeoff.compare import Comparison
+from bakeoff.curve import SHARES, draw_curve
 from bakeoff.data import audit as audit_room
 from bakeoff.data import formats
 from bakeoff.data.audit import Audit
@@ -26,12 +27,14 @@ from bakeoff.draft import DEFAULT_MODELS, commented, suggest_size
 from bakeoff.errors import UsageError, nearest
 from bakeoff.evaluate.score import Score
 from bakeoff.evaluate.score import score as score_model
+from bakeoff.evaluate.size_curve import Curve
 from bakeoff.execution import count_runs
 from bakeoff.files import read_json, replacing, write_json, write_text
 from bakeoff.findings import Finding
 from bakeoff.grading import grade, is_submission
 from bakeoff.models import FAMILIES, TASK_NAMES, find, resolve, trained
 from bakeoff.models.catalogue import Entry, catalogue
+from bakeoff.models.gate import check_licences
 from bakeoff.models.layers import LayerTable, describe
 from bakeoff.models.spec import ModelSpec
 from bakeoff.predict import Output, Prediction, find_images, illustrated
@@ -40,6 +43,7 @@ from bakeoff.predict import write as write_output
 from bakeoff.prepare import Tell, read_data, silent, without_unreadable
 from bakeoff.prepare import split as split_by_rule
 from bakeoff.report import write_report
+from bakeoff.runs import part_of
 from bakeoff.settings import set_value
 from bakeoff.store import StudyFolder
 from bakeoff.study import DataSpec, SplitSpec, Study, anchor, make_part, make_study, read_study, to_toml
@@ -67,6 +71,25 @@ def run(
     comparison = contest.run(study, folder, tell or silent)
     write_report(StudyFolder(folder))
     return comparison
+
+
+def curve(
+    study: str | Path,
+    shares: Iterable[float] = SHARES,
+    seeds: int | None = None,
+    settings: Settings | None = None,
+    tell: Tell | None = None,
+) -> Curve:
+    """Train a study's candidates on shares of its training images too: what would more images bring?
+
+    `study` is a study folder or its study.toml; it is run first where it is not finished.  The report gains a section.
+    """
+    if not is_study(Path(study)):
+        raise UsageError(f"{study}: no such study; begin with `bakeoff run {study}`")
+    found, folder = find_study(Path(study), None, (), settings or {})
+    drawn = draw_curve(found, folder, shares, seeds, tell or silent)
+    write_report(StudyFolder(folder))
+    return drawn
 
 
 def is_study(target: Path) -> bool:
@@ -106,9 +129,14 @@ def _study(content: dict[str, Any], settings: Settings, source: str) -> Study:
 
 
 def known_models(study: Study) -> Study:
-    """Return the study; UsageError names a model that does not exist, before images are read or a folder is made."""
+    """Return the study, before images are read or a folder is made.
+
+    UsageError names a model that does not exist, Refused those whose licence does not fit.
+    """
     for candidate in study.candidates:
         resolve(candidate.model)
+    if study.licence == "permissive":
+        check_licences({candidate.name: candidate.model for candidate in study.candidates})
     return study
 
 
@@ -236,10 +264,7 @@ def expand(
     settings: Settings | None = None,
     progress: Counter | None = None,
 ) -> Expanded:
-    """Write labelled images and others derived from them (background removal, one-class CutMix) into a new folder.
-
-    Studies train on derived images beside their originals as recipe.derived says, and never validate or test on them.
-    """
+    """Write labelled images, and others derived from them, into a new folder; studies only train on those."""
     return write_expansion(read(data, settings), Path(out), plan, progress)
 
 
@@ -288,23 +313,6 @@ def score(
         )
     found, dataset = find_model(Path(model)), read(data, settings)
     return score_model(found, dataset, None if part is None else part_of(found, dataset, part))
-
-
-def part_of(model: Path, dataset: Dataset, part: str) -> tuple[str, ...]:
-    """Return the ids that a run's split has in a part; UsageError when there is no such run or the data differ."""
-    if part not in ("train", "val", "test"):
-        raise UsageError(f"part must be train, val or test, not {part!r}{nearest(part, ('train', 'val', 'test'))}")
-    study = StudyFolder(model.resolve().parent.parent)
-    stored = study.run(model.name).read()
-    if stored is None or not study.split.exists():
-        raise UsageError(f"{model}: is not a run inside a study folder, so it has no {part} part; leave part out")
-    splits = Splits.from_json(read_json(study.split))
-    splits.check(dataset)
-    if stored.settings["split"] != splits.hash:
-        raise UsageError(f"{model}: was trained on another split than the one in {study.split}; leave part out")
-    chosen = next(split for split in splits.parts if (split.repeat, split.fold) == (stored.repeat, stored.fold))
-    ids: tuple[str, ...] = getattr(chosen, part)
-    return ids
 
 
 def find_model(path: Path) -> Path:
