@@ -130,6 +130,7 @@ def run(
     repeats: Repeats = None,
     baseline: Annotated[str | None, typer.Option(help="Test the others against this candidate only.")] = None,
     eps: Annotated[float | None, typer.Option(help="The smallest difference that matters, in points.")] = None,
+    licence: Annotated[str | None, typer.Option(help="permissive: refuse weights that not everybody may use.")] = None,
     format: Format = None,
     label_from: LabelFrom = None,
     group_from: GroupFrom = None,
@@ -158,6 +159,7 @@ def run(
         "size": size,
         "baseline": baseline,
         "eps": eps,
+        "licence": licence,
         "split.folds": folds,
         "split.repeats": repeats,
         **data_settings(format, label_from, group_from, skip_unreadable, task),
@@ -194,7 +196,9 @@ def models(
         str | None,
         typer.Option(help="Only this family: small, torchvision, timm, smp, classics, detectors, transformers."),
     ] = None,
-    licence: Annotated[str | None, typer.Option(help="Only weights of this licence, e.g. apache-2.0.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Only weights of this licence: apache-2.0, permissive, restricted, …")
+    ] = None,
     classes: Annotated[int, typer.Option(help="Number of classes of the layer table.")] = 1000,
     size: Annotated[int, typer.Option(help="Input side of the layer table, in pixels.")] = 224,
     as_json: Json = False,

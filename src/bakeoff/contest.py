@@ -23,6 +23,7 @@ from bakeoff.evaluate.planner import Design, planner_table, smallest_difference
 from bakeoff.execution import as_error, decide, open_engine
 from bakeoff.files import read_json, write_json, write_text
 from bakeoff.findings import lowered, plural, printable
+from bakeoff.models.gate import check_licences
 from bakeoff.prepare import Prepared, Tell, counter, prepare, silent
 from bakeoff.racing import Race, check_race, race
 from bakeoff.runs import Arena, Chosen, finish, plan_runs
@@ -99,6 +100,8 @@ def plan_only(study: Study, path: Path, tell: Tell = silent) -> tuple[Prepared, 
 
 def check_question(study: Study, prepared: Prepared) -> None:
     """Raise UsageError for what would be found wrong too late or never: metric, no validation, too large a batch."""
+    if study.licence == "permissive":
+        check_licences({candidate.name: candidate.model for candidate in study.candidates}, prepared.dataset.task)
     table = TASKS[prepared.dataset.task](prepared.dataset.classes).table
     if study.metric is not None and study.metric not in table:
         raise UsageError(f"unknown metric {study.metric!r}{nearest(study.metric, table)}; known: {', '.join(table)}")

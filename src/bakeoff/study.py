@@ -124,7 +124,8 @@ class Study(_Part):
     the smallest difference that matters, in points.  `metric` None: the task's headline.  `baseline` names the
     candidate that the others are tested against (None: all pairs).  `size` is the input side in pixels, `resize` how
     an image becomes square.  `recipe` is what every candidate trains with, less what its own recipe says otherwise.
-    `repeat_one` trains one run a second time, to see that it comes out the same.
+    `repeat_one` trains one run a second time, to see that it comes out the same.  `licence` "permissive" refuses
+    candidates whose weights are not under a licence that allows any use.
     """
 
     data: DataSpec
@@ -139,6 +140,7 @@ class Study(_Part):
     metric: str | None = None
     baseline: str | None = None
     repeat_one: bool = True
+    licence: Literal["any", "permissive"] = "any"
     recipe: Recipe = Recipe()
     tune: Tune = Tune()
     execution: Execution = Execution()
@@ -283,7 +285,7 @@ def _anchored(candidate: Any, folder: Path) -> dict[str, Any]:
     model = {"arch": model} if isinstance(model, str) else model
     if isinstance(model, dict):
         spec = split_arch(model)
-        if isinstance(spec["weights"], str) and spec["weights"] not in ("none", "pretrained"):
+        if isinstance(spec["weights"], str) and ("." in spec["weights"] or "/" in spec["weights"]):  # else a name
             spec["weights"] = str((folder / spec["weights"]).resolve())
         if spec.get("source") == "python":
             file, _, function = spec["arch"].rpartition(":")

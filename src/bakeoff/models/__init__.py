@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, Protocol, cast, get_args
 
@@ -112,6 +113,8 @@ def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classifica
         raise type(error)(f"{name}: {error}") from error
     if complaint:
         raise UsageError(f"{name}: {complaint}")
+    if spec.licence and network.card.licence is None and spec.weights != "none":
+        network.card = replace(network.card, licence=f"{spec.licence} (declared)")
     return network
 
 

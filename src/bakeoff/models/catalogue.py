@@ -9,7 +9,7 @@ from importlib import resources
 
 from bakeoff.data.dataset import TaskName
 from bakeoff.errors import UsageError, nearest
-from bakeoff.models import FAMILIES, TASK_NAMES, find, from_timm, from_torchvision
+from bakeoff.models import FAMILIES, TASK_NAMES, find, from_timm, from_torchvision, licences
 
 COUNTS = "timm_parameters.tsv"  # written by scripts/count_parameters.py
 
@@ -39,9 +39,9 @@ def catalogue(
 ) -> list[Entry]:
     """List models in order of family and name, without building any.
 
-    `pattern` is a shell pattern (resnet*) or a part of the name; `licence` a part of the licence ("apache"), or "none"
-    for weights whose licence is not stated.  Models whose size is not known do not pass `max_parameters`.  Raises
-    UsageError for a family or task that does not exist.
+    `pattern` is a shell pattern (resnet*) or a part of the name; `licence` a part of the licence ("apache"), "none" for
+    weights whose licence is not stated, or one of licences.KINDS for weights of that kind.  Models whose size is not
+    known do not pass `max_parameters`.  Raises UsageError for a family or task that does not exist.
     """
     if task is not None and task not in TASK_NAMES:
         raise UsageError(f"unknown task {task!r}{nearest(task, TASK_NAMES)}; known are {', '.join(TASK_NAMES)}")
@@ -85,7 +85,9 @@ def _matches(name: str, pattern: str | None) -> bool:
 
 
 def _licensed(found: Entry, licence: str) -> bool:
-    """Match a part of the licence; "none" matches what states none."""
+    """Match the kind of the licence, or a part of it; "none" matches what states none."""
+    if licence.lower() in licences.KINDS:
+        return found.has_weights and licences.kind(found.licence) == licence.lower()
     return found.licence is None if licence.lower() == "none" else licence.lower() in (found.licence or "").lower()
 
 

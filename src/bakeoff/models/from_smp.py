@@ -54,6 +54,7 @@ DATA = {  # smp's names of weights -> what they were trained on
     "imagenet+5k": "ImageNet-1k and ImageNet-5k",
     "imagenet+background": "ImageNet-1k",
 }
+LICENCES = dict.fromkeys(("ssl", "swsl", "instagram"), "cc-by-nc-4.0")  # Facebook's; timm states it of the same weights
 
 
 @cache
@@ -78,7 +79,7 @@ def has(arch: str, task: TaskName) -> bool:
 
 
 def card(arch: str) -> Card:
-    """Return licence and pretraining data of the encoder's published weights; smp states no licence for its own."""
+    """Return licence and pretraining data of the encoder's published weights; smp states none for most of its own."""
     encoder = arch.partition(":")[2]
     if encoder.startswith(UNIVERSAL):
         return from_timm.card(encoder.removeprefix(UNIVERSAL))
@@ -267,7 +268,7 @@ def _published(encoder: str, which: str) -> str | None:
 def _card(encoder: str, which: str) -> Card:
     """Put smp's name of weights into words."""
     told = f"{DATA[which]} ({which})" if which in DATA else which
-    return Card(None, told, f"https://huggingface.co/{_entry(encoder, which)['repo_id']}")
+    return Card(LICENCES.get(which), told, f"https://huggingface.co/{_entry(encoder, which)['repo_id']}")
 
 
 def _normalisation(encoder: str, given: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -14,12 +14,14 @@ from bakeoff.errors import UsageError
 from bakeoff.models import torchvision_detection, torchvision_semantic, weights
 from bakeoff.models.groups import from_children
 from bakeoff.models.head import Pool, attach, classifier, first_line
+from bakeoff.models.licences import identifier
 from bakeoff.models.spec import Card, Head, ModelSpec, Network
 
 NAME = "torchvision"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 INCEPTIONS = ("googlenet", "inception_v3")  # trained on -1..1; torchvision converts inside, we by mean and std
 AUXILIARY = ("aux1", "aux2", "AuxLogits")  # their training-only outputs: switched off, we want logits alone
+SWAG = "cc-by-nc-4.0"  # the licence of its weights of that name, by torchvision's README
 ENDS = ("avgpool", "flatten", "dropout", "fc", "classifier", "head", "heads")  # children behind the feature map
 
 
@@ -120,7 +122,7 @@ def _card(entry: Any) -> Card:
     data = "ImageNet-1k" if entry.name.startswith("IMAGENET1K") else None
     if "SWAG" in entry.name:
         data = "Instagram images with hashtags (SWAG), then ImageNet-1k"
-    return Card(entry.meta.get("license"), data and f"{data} ({entry.name})", entry.meta.get("recipe"))
+    return Card(identifier(entry.meta.get("license")), data and f"{data} ({entry.name})", entry.meta.get("recipe"))
 
 
 def _head(model: nn.Module) -> str:

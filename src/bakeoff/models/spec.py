@@ -31,7 +31,8 @@ class ModelSpec(BaseModel):
 
     `weights` is "none", "pretrained" (the family's published weights) or a path to a .safetensors, .pth or .pt file;
     left out it is "none" for small and python networks and "pretrained" for the others.  `size` is the input side in
-    pixels (None: the study's).  `options` go to the architecture's constructor.  With source "python", `arch` is
+    pixels (None: the study's).  `licence` is what the user knows of the licence of a weights file that states none
+    itself.  `options` go to the architecture's constructor.  With source "python", `arch` is
     "path/to/file.py:function", called as function(classes=..., size=..., **options) and returning an nn.Module.
     """
 
@@ -40,6 +41,7 @@ class ModelSpec(BaseModel):
     source: Source | None = None
     weights: str = ""
     size: int | None = Field(None, ge=8)
+    licence: str | None = None
     head: Head = Head()
     options: dict[str, JsonValue] = {}
 

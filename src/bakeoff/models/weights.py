@@ -7,7 +7,7 @@ import pickle
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ Adapt = Callable[[State], State]  # resizes position embeddings to the network's
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net", "weights")
 PREFIX = re.compile(r"(?:module|model|backbone|encoder|net|network|body|trunk|_orig_mod)\.")
 HEADS = ("fc", "head", "heads", "classifier", "head_dist", "last_linear")  # usual names of a head in a file
+FORMATS = (".safetensors", ".pth", ".pt")
 OPTIONAL = "num_batches_tracked"  # a counter that old files lack and that no result depends on
 
 
@@ -40,10 +41,27 @@ def load_file(
     be read, WeightsMismatch when a tensor outside the head is missing, has another shape, or is unknown to the network.
     """
     path = Path(path)
-    state, metadata = read(path)
+    state, told = read(path)
     note = fit(body, state if rename is None else rename(state), head, str(path), adapt)
-    licence = metadata.get("license") or metadata.get("licence")
-    return Card(licence, f"{path.name} (sha256 {file_hash(path)})", metadata.get("url"), note)
+    return Card(licence(told), f"{path.name} (sha256 {file_hash(path)})", told.get("url"), note)
+
+
+def licence(metadata: Mapping[str, str]) -> str | None:
+    """Return the licence that a file's metadata state."""
+    return metadata.get("license") or metadata.get("licence")
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """Return a .safetensors file's own statements without reading its tensors; {} for other and for damaged files."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return stored.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
 
 
 def read(path: Path) -> tuple[State, dict[str, str]]:
