@@ -115,7 +115,7 @@ def check_question(study: Study, prepared: Prepared) -> None:
     for candidate in asked:
         _check_recipe(candidate, prepared.dataset)
         loss = TASKS[prepared.dataset.task](prepared.dataset.classes).validation_loss
-        if why := unknowable(candidate.recipe, prepared.dataset.task, loss, validated):
+        if why := unknowable([s.until for s in candidate.recipe.stages], prepared.dataset.task, loss, validated):
             raise UsageError(f"{printable(candidate.name)}: {why}")
     check_race(study, prepared)
     images = min(len(part.train) for part in prepared.splits.parts)

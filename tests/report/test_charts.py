@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from bakeoff.compare import Estimate
 from bakeoff.report import charts, svg, wording
-from bakeoff.report.charts import Axes, Line, Mark, beside, curves, forest, front, reliability, scatter
+from bakeoff.report.charts import Axes, Event, Line, Mark, beside, curves, forest, front, reliability, scatter
 from bakeoff.report.svg import Scale, tag
 from bakeoff.report.wording import duration, finalize, interval, plain, visible
 from bakeoff.tasks.task import Metric
@@ -76,7 +76,7 @@ def test_charts_are_wellformed_and_finite() -> None:
     lines = [Line("k0", ((1.0, 0.5),)), Line("k1", ((1.0, 2.0), (2.0, 1.0)), "thin", broken=True)]
     drawings = [
         scatter(marks, Axes("x", "y"), 'a "label" <with> signs'),
-        curves(lines, Axes("epoch", "loss"), [1.5], "label"),
+        curves(lines, Axes("epoch", "loss"), [Event(1.5), Event(1.9, "restart", "restart")], "label"),
         reliability([(0.2, 0.4, 0.3, 0.25), (1.0, 1.0, 1.0, 1.0)], "k0", "label"),
         reliability([], "k0", "label"),
     ]
@@ -84,7 +84,7 @@ def test_charts_are_wellformed_and_finite() -> None:
         assert fromstring(str(drawing)).tag == "svg"
         assert not re.search("nan|inf", drawing)
     assert "<title>&lt;a&gt; &amp; $b_1$ ⟨U+202E⟩</title>" in drawings[0]
-    assert drawings[1].count("stage") >= 1
+    assert drawings[1].count(">stage<") == drawings[1].count(">restart<") == 1
 
 
 def test_long_curves_are_thinned_but_keep_their_ends() -> None:

@@ -38,12 +38,25 @@ class Mark:
 
 @dataclass(frozen=True)
 class Line:
-    """A curve; `style` is "thin", "thick" or "dashed"; a broken one ends in a cross: the run failed there."""
+    """A curve; a broken one ends in a cross: the run failed there; `rings` are points of it that are marked.
+
+    `style` is "thin", "thick", "dashed", "dotted" (nothing came of it) or "limit" (what the others are held against).
+    """
 
     colour: str
     points: tuple[Point, ...]
     style: str = "thin"
     broken: bool = False
+    rings: tuple[Point, ...] = ()
+
+
+@dataclass(frozen=True)
+class Event:
+    """A place on x where something happened; `kind` is "stage", "taken" or "restart": how its line is drawn."""
+
+    at: float
+    name: str = "stage"
+    kind: str = "stage"
 
 
 @dataclass(frozen=True)
@@ -114,21 +127,33 @@ def _dot(mark: Mark, x: float, y: float) -> Markup:
 
 
 def curves(
-    lines: Sequence[Line], axes: Axes, stages: Sequence[float], label: str, size: tuple[float, float] = (WIDTH, HEIGHT)
+    lines: Sequence[Line], axes: Axes, events: Sequence[Event], label: str, size: tuple[float, float] = (WIDTH, HEIGHT)
 ) -> Markup:
-    """Draw curves; `stages` are the places on x where a training stage begins."""
+    """Draw curves, and a vertical line where something happened; events of one name are named once, the first."""
     x = Scale(*_bounds([*axes.x_values, *(p[0] for line in lines for p in line.points)]), *_ends(size[0]), whole=True)
     y = upward([*axes.y_values, *(p[1] for line in lines for p in line.points)], axes.log, size[1])
-    content = []
-    for start in stages:
-        content.append(tag("line", x1=x(start), x2=x(start), y1=y.start, y2=y.end, class_="stage"))
-        content.append(tag("text", "stage", x=x(start) + 4, y=y.end + 9, class_="note"))
+    content = [
+        tag("line", x1=x(one.at), x2=x(one.at), y1=y.start, y2=y.end, class_=f"event {one.kind}") for one in events
+    ]
     for line in lines:
         drawn = [(x(a), y(b)) for a, b in line.points]
         content.append(tag("path", d=path(drawn), class_=f"line {line.style} {line.colour}"))
         if line.broken or len(drawn) == 1:
             content.append(_end(drawn[-1], line))
-    return chart(x, y, (axes.x, axes.y), content, label)
+        content += [tag("circle", cx=x(a), cy=y(b), r=4.0, class_=f"ring {line.colour}") for a, b in line.rings]
+    return chart(x, y, (axes.x, axes.y), [*content, *_names(events, x, y)], label)
+
+
+def _names(events: Sequence[Event], x: Scale, y: Scale) -> list[Markup]:
+    """Name the first event of each name, one below the other, on the side where there is room."""
+    first = {one.name: one for one in reversed(events)}
+    found = []
+    for row, (name, one) in enumerate(sorted(first.items(), key=lambda item: item[1].at)):
+        at, anchor = x(one.at) + 4, "start"
+        if at > x.start + 0.8 * (x.end - x.start):
+            at, anchor = at - 8, "end"
+        found.append(tag("text", name, x=at, y=y.end + 9 + 11 * row, text_anchor=anchor, class_="note"))
+    return found
 
 
 def _end(at: Point, line: Line) -> Markup:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bakeoff.findings import lowered, plural
-from bakeoff.report.charts import Axes, Figure, Line, Point, curves
+from bakeoff.report import gaps
+from bakeoff.report.charts import Axes, Event, Figure, Line, Point, curves
+from bakeoff.report.gaps import Opening
 from bakeoff.report.material import Candidate, Material
 from bakeoff.report.sections import Section, key
 from bakeoff.report.wording import known, number, scaled
@@ -19,7 +21,10 @@ SMALL = (400.0, 220.0)  # size of the charts that show one candidate
 
 @dataclass(frozen=True)
 class Course:
-    """One run's curves: (epoch, value) with epochs counted from 1, values in the unit shown; and its stage starts."""
+    """One run's curves: (epoch, value) with epochs counted from 1, values in the unit shown; and its stage starts.
+
+    `gap` holds, for every stage that waited for one, its tolerance and the gap after each epoch.
+    """
 
     candidate: Candidate
     run: Run
@@ -27,6 +32,8 @@ class Course:
     val: tuple[Point, ...]
     quality: tuple[Point, ...]
     stages: tuple[float, ...]
+    opened: tuple[Opening, ...] = ()
+    gap: tuple[tuple[float, tuple[Point, ...]], ...] = ()
 
 
 def learning(material: Material) -> Section:
@@ -39,7 +46,8 @@ def learning(material: Material) -> Section:
         for candidate in material.candidates
         if (mine := [course for course in courses if course.candidate is candidate])
     ]
-    content = {"together": together, "alone": alone, "open": len(alone) <= 3}
+    marked = any(course.opened for course in courses)
+    content = {"together": together, "alone": alone, "open": len(alone) <= 3, "marked": marked}
     return Section("learning", "Learning curves", "learning.html.j2", content)
 
 
@@ -51,11 +59,13 @@ def read(material: Material, candidate: Candidate, run: Run) -> Course:
         (fact["epoch"] + 1.0, scaled((fact.get("val") or {}).get(material.comparison.metric), material.metric))
         for fact in epochs
     ]
+    opened = gaps.openings(facts)
     starts = {fact["epoch"] + 0.5 for fact in facts if fact.get("kind") == "stage" and known(fact.get("epoch"))}
+    starts -= {one.noticed + 0.5 for one in opened}
     finite = tuple((epoch, value) for epoch, value in quality if value is not None)
-    return Course(
-        candidate, run, _series(epochs, "train_loss"), _series(epochs, "val_loss"), finite, tuple(sorted(starts))
-    )
+    losses = _series(epochs, "train_loss"), _series(epochs, "val_loss")
+    waited = tuple(gaps.gap_series(facts, run.candidate_spec))
+    return Course(candidate, run, *losses, finite, tuple(sorted(starts)), opened, waited)
 
 
 def _series(epochs: Sequence[Mapping[str, Any]], name: str) -> tuple[Point, ...]:
@@ -65,16 +75,22 @@ def _series(epochs: Sequence[Mapping[str, Any]], name: str) -> tuple[Point, ...]
 
 
 def _lines(courses: Sequence[Course], name: str, style: str = "thin") -> list[Line]:
-    """Return one line per run for one of the curves."""
-    found = ((course, getattr(course, name)) for course in courses)
-    return [Line(c.candidate.colour, points, style, c.run.state == "failed") for c, points in found if points]
+    """Return one line per run for one of the curves; epochs that a run gave up leave it as a dotted branch."""
+    lines = []
+    for course in courses:
+        points, colour, failed = getattr(course, name), course.candidate.colour, course.run.state == "failed"
+        if path := gaps.kept(points, course.opened):
+            lines.append(Line(colour, path, style, failed, gaps.rings(path, course.opened)))
+        lines += [Line(colour, branch, "dotted") for branch in gaps.given_up(points, course.opened)]
+    return lines
 
 
 def _means(courses: Sequence[Course], name: str) -> list[Line]:
-    """Return one thick line per candidate: the mean over its runs at the epochs that all of them reached."""
+    """Return one thick line per candidate: the mean over its runs at the epochs that all of them kept."""
     lines = []
     for candidate in dict.fromkeys(course.candidate for course in courses):
-        mine = [dict(getattr(c, name)) for c in courses if c.candidate is candidate and c.run.state == "done"]
+        done = [c for c in courses if c.candidate is candidate and c.run.state == "done"]
+        mine = [dict(gaps.kept(getattr(c, name), c.opened)) for c in done]
         shared = sorted(set.intersection(*map(set, mine))) if mine else []
         points = tuple((epoch, sum(run[epoch] for run in mine) / len(mine)) for epoch in shared)
         lines += [Line(candidate.colour, points, "thick")] if points else []
@@ -124,20 +140,29 @@ def _alone(material: Material, mine: Sequence[Course], everyone: Sequence[Course
     losses = [p[1] for course in everyone for name in ("train", "val") for p in getattr(course, name)]
     epochs = [p[0] for course in everyone for p in (*course.train, *course.quality)]
     stages = sorted({start for course in mine for start in course.stages})
-    words = _words(mine, stages)
+    words, marks = _words(mine, stages), [*map(Event, stages), *gaps.events([o for c in mine for o in c.opened])]
     titles = _titles(material)
     loss = Axes("epoch", titles[0], epochs, losses)
     quality = Axes("epoch", titles[1], epochs, [p[1] for c in everyone for p in c.quality], _log(material))
     drawings = (
         (_lines(mine, "train", "thin" if len(mine) > 1 else "thick") + _lines(mine, "val", "dashed"), loss, "Loss"),
         (_lines(mine, "quality") + _means(mine, "quality"), quality, "Validation"),
+        (_gap_lines(mine), Axes("epoch", "growth of validation over training loss", epochs, log=False), "Gap"),
     )
     name = mine[0].candidate.name
     return [
-        Figure(title, curves(lines, axes, stages, f"{title} of {name} by epoch. {words}", SMALL), words)
+        Figure(title, curves(lines, axes, marks, f"{title} of {name} by epoch. {words}", SMALL), words)
         for lines, axes, title in drawings
         if lines
     ]
+
+
+def _gap_lines(mine: Sequence[Course]) -> list[Line]:
+    """Draw the gap of every run in the stages that waited for one, and the tolerance."""
+    waited = [(course.candidate.colour, limit, points) for course in mine for limit, points in course.gap]
+    limits = {limit: [p[0] for _, other, points in waited for p in points if other == limit] for _, limit, _ in waited}
+    ends = [Line("", ((min(epochs), limit), (max(epochs), limit)), "limit") for limit, epochs in limits.items()]
+    return [*ends, *(Line(colour, points, "thin" if len(mine) > 1 else "thick") for colour, _, points in waited)]
 
 
 def _words(mine: Sequence[Course], stages: Sequence[float]) -> str:
@@ -146,6 +171,7 @@ def _words(mine: Sequence[Course], stages: Sequence[float]) -> str:
     words = plural(len(mine), "run")
     if stages:
         words += f"; a new stage begins after epoch {', '.join(number(start - 0.5, 0) for start in stages)}"
+    words += gaps.words([course.opened for course in mine])
     if failed:
         words += f"; {plural(failed, 'run')} failed where the line ends in a cross"
     return words + "."

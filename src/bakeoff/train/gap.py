@@ -20,9 +20,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bakeoff.train.recipe import GapRule, Recipe
+from pydantic import BaseModel, ConfigDict, Field
 
 TINY = 1e-12  # a loss of 0 is as good as this one
+
+
+class GapRule(BaseModel):
+    """When the gap between training and validation counts as open: a formula of the epochs' losses (above).
+
+    `gap` is by how much the ratio of validation to training loss must have grown over the smallest that it was (0.25:
+    by a quarter), `smoothing` the weight of the epochs before in it, `patience` for how many epochs in a row.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    gap: float = Field(0.25, gt=0)
+    smoothing: float = Field(0.5, ge=0, lt=1)
+    patience: int = Field(3, ge=1)
 
 
 def gaps(losses: Sequence[tuple[float, float]], rule: GapRule) -> list[float]:
@@ -49,12 +62,13 @@ def epochs_above(found: Sequence[float], rule: GapRule) -> int:
     return next((count for count, gap in enumerate(reversed(found)) if gap <= rule.gap), len(found))
 
 
-def unknowable(recipe: Recipe, task: str, loss: str, validated: bool) -> str:
-    """Say why a gap that the recipe asks for would never be known, "" where it will be.
+def unknowable(rules: Sequence[GapRule | None], task: str, loss: str, validated: bool) -> str:
+    """Say why a gap that a recipe's stages wait for would never be known, "" where it will be.
 
-    `loss` is the task's validation loss ("" when it has none), `validated` whether all splits have validation images.
+    `rules` are those of the stages, `loss` is the task's validation loss ("" when it has none), `validated` whether all
+    splits have validation images.
     """
-    place = next((number for number, stage in enumerate(recipe.stages) if stage.until is not None), None)
+    place = next((number for number, rule in enumerate(rules) if rule is not None), None)
     if place is None or (loss and validated):
         return ""
     where = f"recipe.stages.{place}.until waits for the gap between training and validation loss, and"

@@ -9,21 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from bakeoff.data.augment import AugmentName
 from bakeoff.data.mix import MIXES
+from bakeoff.train.gap import GapRule
 
 LAYERS = re.compile(r"all|head|backbone|last [1-9][0-9]{0,3}")
-
-
-class GapRule(BaseModel):
-    """When the gap between training and validation counts as open: a formula of the epochs' losses, see train/gap.py.
-
-    `gap` is by how much the ratio of validation to training loss must have grown over the smallest that it was (0.25:
-    by a quarter), `smoothing` the weight of the epochs before in it, `patience` for how many epochs in a row.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    gap: float = Field(0.25, gt=0)
-    smoothing: float = Field(0.5, ge=0, lt=1)
-    patience: int = Field(3, ge=1)
 
 
 class Stage(BaseModel):
