@@ -264,7 +264,7 @@ def expand(
     settings: Settings | None = None,
     progress: Counter | None = None,
 ) -> Expanded:
-    """Write labelled images, and others derived from them, into a new folder; studies only train on those."""
+    """Write labelled images into a new folder, and others derived from them that are trained on and never judged by."""
     return write_expansion(read(data, settings), Path(out), plan, progress)
 
 
