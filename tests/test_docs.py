@@ -21,6 +21,7 @@ import bakeoff
 from bakeoff.models.spec import Head, ModelSpec
 from bakeoff.study import Candidate, DataSpec, Execution, SplitSpec, Study, make_study
 from bakeoff.train.recipe import Recipe, Stage
+from bakeoff.train.space import Tune
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -96,7 +97,7 @@ def test_studies_are_valid(place: str, content: str) -> None:
 
 def test_every_field_of_a_study_is_documented() -> None:
     text = TEXTS[ROOT / "docs" / "study.md"]
-    parts = (Study, DataSpec, SplitSpec, Execution, Candidate, ModelSpec, Head, Recipe, Stage)
+    parts = (Study, DataSpec, SplitSpec, Tune, Execution, Candidate, ModelSpec, Head, Recipe, Stage)
     assert not [
         f"{part.__name__}.{name}"
         for part in parts

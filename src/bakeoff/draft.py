@@ -34,6 +34,7 @@ def commented(dataset: Dataset, toml: str) -> str:
         "Run it with `bakeoff run` and this folder; run again to go on where it stopped.",
         "size: input side in pixels.  split.folds = 5, repeats = 3: cross-validation, best below 1,000 images.",
         "seeds: runs of each candidate in a hold-out study (3 at least).  eps: the smallest gap that matters (points).",
+        "tune.trials = 8: each candidate first tries 8 settings on validation images; one with tune = false does not.",
         'candidates: model = "source:arch@weights", see `bakeoff models --task' + f" {dataset.task}`;",
         "  weights none, pretrained or a file.  A candidate may have its own recipe = { ... }.",
         "Every field: `bakeoff run --help` and the documentation.",

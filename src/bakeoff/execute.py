@@ -119,6 +119,7 @@ def _train(work: Work, every: float) -> Iterator[dict[str, Any]]:
         "repeat": run.repeat,
         "fold": run.fold,
         "share": run.share,
+        "purpose": run.purpose,
         "epochs": schedule.epochs,
         "steps": schedule.steps,
         "step": state.step,

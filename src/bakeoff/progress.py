@@ -263,10 +263,14 @@ def run_name(fact: dict[str, Any]) -> str:
 
     >>> run_name({"candidate": "cnn", "seed": 2}), run_name({"candidate": "cnn", "seed": 0, "repeat": 1, "fold": 3})
     ('cnn seed 2', 'cnn seed 0 repeat 1 fold 3')
+    >>> run_name({"candidate": "cnn", "seed": 1000000001, "purpose": "trial"})
+    'cnn trial'
     """
+    purpose = fact.get("purpose", "contest")
+    what = purpose if purpose in ("trial", "rung") else f"seed {fact['seed']}"  # these have seeds that nobody chose
     place = f" repeat {fact.get('repeat', 0)} fold {fact.get('fold', 0)}" if "fold" in fact else ""
     share = f" on {100 * fact['share']:g} %" if fact.get("share", 1) != 1 else ""
-    return f"{fact['candidate']} seed {fact['seed']}{'' if place == ' repeat 0 fold 0' else place}{share}"
+    return f"{fact['candidate']} {what}{'' if place == ' repeat 0 fold 0' else place}{share}"
 
 
 def duration(seconds: float) -> str:

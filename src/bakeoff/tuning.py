@@ -18,7 +18,7 @@ from bakeoff.data.split import smallest_validation
 from bakeoff.errors import UsageError
 from bakeoff.evaluate.tuned import Choice, Part, Trial, Tuned, best_of
 from bakeoff.files import read_json, write_json
-from bakeoff.findings import plural, printable
+from bakeoff.findings import printable
 from bakeoff.prepare import Prepared
 from bakeoff.runs import Arena, Chosen, Variant, finish, make_run
 from bakeoff.settings import set_value
@@ -66,6 +66,12 @@ def tune(arena: Arena) -> Chosen:
 def tunable(study: Study) -> list[Candidate]:
     """Return the candidates that the study tunes."""
     return [candidate for candidate in study.candidates if candidate.tune] if study.tune.trials else []
+
+
+def count_trials(study: Study) -> int:
+    """Return how many trials a study has, where no cap of seconds stops them."""
+    parts = study.split.folds * study.split.repeats if study.split.folds > 1 and study.tune.nested else 1
+    return len(tunable(study)) * parts * study.tune.trials
 
 
 def recorded(folder: StudyFolder, study: Study) -> Record | None:
@@ -310,9 +316,3 @@ def _get(content: Any, path: str) -> Any:
         else:
             return None
     return content
-
-
-def trials_said(study: Study) -> str:
-    """Say how many trials come before the contest."""
-    parts = study.split.folds * study.split.repeats if study.split.folds > 1 and study.tune.nested else 1
-    return plural(len(tunable(study)) * parts * study.tune.trials, "trial")

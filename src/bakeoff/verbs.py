@@ -48,6 +48,7 @@ from bakeoff.settings import set_value
 from bakeoff.store import StudyFolder
 from bakeoff.study import DataSpec, SplitSpec, Study, anchor, make_part, make_study, read_study, to_toml
 from bakeoff.tasks import TASKS
+from bakeoff.tuning import count_trials
 
 Settings = Mapping[str, Any]
 
@@ -349,6 +350,7 @@ def dry_run(
         "test": len(first.test),
         "candidates": [candidate.name for candidate in study.candidates],
         "runs": count_runs(study),
+        "trials": count_trials(study),
         "planner": planner,
     }
 
