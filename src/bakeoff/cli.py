@@ -39,6 +39,7 @@ from bakeoff.options import (
     print_findings,
     print_json,
     say,
+    share_list,
     show_progress,
 )
 
@@ -175,6 +176,28 @@ def run(
         print_json(plan) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in plan.items()))
         return
     _answer(comparison, verbs.find_study(target, out, model_names(models), settings)[1], as_json)
+
+
+@app.command()
+def curve(
+    study: Annotated[Path, typer.Argument(help="A study folder or its study.toml.")],
+    shares: Annotated[str, typer.Option(help="Shares of the training images, separated by commas.")] = "0.1,0.25,0.5,1",
+    seeds: Annotated[int | None, typer.Option(help="Runs at each share. Default: as many as the study has.")] = None,
+    sets: Sets = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a study's candidates on shares of its training images: what would twice the images buy?
+
+    Examples:  bakeoff curve bakeoff-photos     bakeoff curve bakeoff-photos --shares 0.2,0.4,0.6,0.8 --seeds 3
+    """
+    from bakeoff import tables, verbs
+
+    with show_progress(quiet) as progress:
+        found = verbs.curve(study, share_list(shares), seeds, all_settings(sets), progress.tell)
+    print_json(found.to_json()) if as_json else typer.echo(tables.curve_text(found))
+    if any(course.failures for course in found.courses):
+        raise typer.Exit(4)
 
 
 @app.command()

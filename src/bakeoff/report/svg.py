@@ -68,6 +68,10 @@ class Scale:
             found = [k * step for k in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
         return [tick for tick in found if self.low <= tick <= self.high]
 
+    def text(self, tick: float) -> str:
+        """Return how a tick is written."""
+        return tick_text(tick)
+
 
 def tick_text(value: float) -> str:
     """Write a tick without trailing zeros.
@@ -93,10 +97,10 @@ def chart(x: Scale, y: Scale, titles: tuple[str, str], content: Iterable[Markup]
     grid, numbers = [], []
     for tick in y.ticks():
         grid.append(tag("line", x1=x.start, x2=x.end, y1=y(tick), y2=y(tick)))
-        numbers.append(tag("text", tick_text(tick), x=x.start - 6, y=y(tick) + 4, text_anchor="end"))
+        numbers.append(tag("text", y.text(tick), x=x.start - 6, y=y(tick) + 4, text_anchor="end"))
     for tick in x.ticks():
         grid.append(tag("line", x1=x(tick), x2=x(tick), y1=y.start, y2=y.start + 4, class_="axis"))
-        numbers.append(tag("text", tick_text(tick), x=x(tick), y=y.start + 17, text_anchor="middle"))
+        numbers.append(tag("text", x.text(tick), x=x(tick), y=y.start + 17, text_anchor="middle"))
     numbers.append(tag("text", titles[0], x=x.end, y=y.start + 34, text_anchor="end", class_="title"))
     numbers.append(tag("text", titles[1], x=2, y=13, class_="title"))
     base = tag("line", x1=x.start, x2=x.end, y1=y.start, y2=y.start, class_="axis")
