@@ -14,11 +14,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bakeoff.data.dataset import Dataset, Record
 from bakeoff.data.masks import colours, read_label_map, to_pixels
-from bakeoff.data.targets import IGNORE, Boxes, Instances, Label, LabelMap, MaskFiles, Target
+from bakeoff.data.targets import GROUNDS, IGNORE, Boxes, Instances, Label, LabelMap, MaskFiles, Target
 from bakeoff.findings import printable
 
 VEIL = 0.5  # how much of the colour lies over the image
-CLEAR_NAMES = frozenset({"background", "unlabeled", "unlabelled"})  # classes of a label map that are left unpainted
 SMALLEST_TEXT, LARGEST_TEXT = 9, 28  # pixels
 CROWDED = 20  # objects from which on only names that fit are written
 CROWD = (160, 160, 160)
@@ -58,7 +57,7 @@ def loaded(dataset: Dataset, record: Record) -> Target:
 
 def is_clear(name: str) -> bool:
     """Say whether a class of a label map is left unpainted, because it means that nothing is there."""
-    return name.lower() in CLEAR_NAMES
+    return name.casefold() in GROUNDS
 
 
 def colour_of(index: int) -> Colour:

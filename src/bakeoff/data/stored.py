@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -62,16 +63,34 @@ def open_targets(dataset: Dataset, folder: Path, size: int, policy: Resize) -> S
     return LabelMaps(path) if dataset.task == "semantic" else Objects(path)
 
 
-class LabelMaps(Sequence[Target]):
-    """Label maps (n, S, S) in a memory-mapped file, opened where they are used."""
+class _Stored(Sequence[Target]):
+    """Targets in one file, which is opened where they are used."""
 
     def __init__(self, path: Path) -> None:
         """Remember where they are."""
         self.path = path
 
     def __getstate__(self) -> dict[str, Any]:
-        """Send the path, not the pixels, to other processes."""
+        """Send the path, not the content, to other processes."""
         return {"path": self.path}
+
+    @overload
+    def __getitem__(self, place: int) -> Target: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Target]: ...
+    def __getitem__(self, place: int | slice) -> Target | Sequence[Target]:
+        """Return one target, or those of a slice."""
+        every = range(len(self))
+        found = every[place]  # counts from the end too, and ends where there is none
+        return self._target(found) if isinstance(found, int) else [self._target(index) for index in found]
+
+    @abstractmethod
+    def _target(self, place: int) -> Target:
+        """Return the target at a place."""
+
+
+class LabelMaps(_Stored):
+    """Label maps (n, S, S) in a memory-mapped file."""
 
     @cached_property
     def pixels(self) -> NDArray[np.uint8]:
@@ -82,27 +101,13 @@ class LabelMaps(Sequence[Target]):
         """Return the number of label maps."""
         return len(self.pixels)
 
-    @overload
-    def __getitem__(self, place: int) -> Target: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Target]: ...
-    def __getitem__(self, place: int | slice) -> Target | Sequence[Target]:
-        """Return one label map, or those of a slice."""
-        if isinstance(place, slice):
-            return [self[index] for index in range(*place.indices(len(self)))]
+    def _target(self, place: int) -> LabelMap:
+        """Return one label map."""
         return LabelMap(np.array(self.pixels[place]))
 
 
-class Objects(Sequence[Target]):
-    """Boxes, with or without masks, as columns over all objects in one file, opened where they are used."""
-
-    def __init__(self, path: Path) -> None:
-        """Remember where they are."""
-        self.path = path
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Send the path, not the columns, to other processes."""
-        return {"path": self.path}
+class Objects(_Stored):
+    """Boxes, with or without masks, as columns over all objects in one file."""
 
     @cached_property
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -114,15 +119,9 @@ class Objects(Sequence[Target]):
         """Return the number of images."""
         return len(self.columns["first"]) - 1
 
-    @overload
-    def __getitem__(self, place: int) -> Target: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Target]: ...
-    def __getitem__(self, place: int | slice) -> Target | Sequence[Target]:
-        """Return the objects of one image, or of the images of a slice."""
-        if isinstance(place, slice):
-            return [self[index] for index in range(*place.indices(len(self)))]
-        place, columns = range(len(self))[place], self.columns  # counts from the end too, and ends where there is none
+    def _target(self, place: int) -> Boxes:
+        """Return the objects of one image."""
+        columns = self.columns
         part = slice(*columns["first"][place : place + 2])
         side = int(columns["size"][0])
         fields: dict[str, Any] = {name: columns[name][part] for name in ("xyxy", "labels", "crowd", "areas")}

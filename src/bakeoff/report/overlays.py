@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bakeoff.data.dataset import Dataset
-from bakeoff.data.draw import CLEAR_NAMES, colour_of, draw
+from bakeoff.data.draw import colour_of, draw, is_clear
 from bakeoff.data.predictions import DIGITS
 from bakeoff.data.stored import open_targets, targets_path
 from bakeoff.data.targets import Boxes, Target
@@ -97,7 +97,7 @@ def images(material: Material, showings: Sequence[Showing], measure: str, drawn:
     legend = [
         (name, "#{:02x}{:02x}{:02x}".format(*colour_of(place)))
         for place, name in enumerate(classes[:LEGEND])
-        if name.lower() not in CLEAR_NAMES
+        if not is_clear(name)
     ]
     content: dict[str, Any] = {
         "several": any(showing.own[id] != showing.scores[id] for showing in showings for id in chosen),

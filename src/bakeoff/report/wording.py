@@ -13,6 +13,7 @@ from bakeoff.compare import Estimate
 from bakeoff.tasks.task import Metric
 
 NOTHING = "–"  # written where a number is missing or undefined
+SHA256 = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 # Control characters, bidirectional overrides, invisible separators and lone surrogates: a name that holds them could
 # reorder or hide its neighbours, or make the file invalid UTF-8.  Tab and newline stay; so do the joiners of scripts.
@@ -175,7 +176,11 @@ def milliseconds(value: object) -> str:
 
 
 def plain(value: Any) -> str:
-    """Write any JSON value of a ledger or a fact so that a person can read it."""
+    """Write any JSON value of a ledger or a fact so that a person can read it; of a sha256 the first 12 digits.
+
+    >>> plain(["weights.pth (sha256 " + "0123456789abcdef" * 4 + ")", True, None])
+    'weights.pth (sha256 0123456789ab…), yes, –'
+    """
     if value is None or value in ("", [], (), {}):
         return NOTHING
     if isinstance(value, bool):
@@ -186,7 +191,7 @@ def plain(value: Any) -> str:
         return ", ".join(f"{key} {plain(entry)}" for key, entry in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(plain(entry) for entry in value)
-    return value if isinstance(value, str) else json.dumps(value)
+    return SHA256.sub(r"\1…", value) if isinstance(value, str) else json.dumps(value)
 
 
 def letter(place: int) -> str:
