@@ -173,6 +173,7 @@ class Progress:
         """Begin a part of the study (a rung of the race, a look, or the whole contest): its runs are counted anew."""
         self.total, self.finished, self._began = fact["runs"], fact["done"], monotonic()
         self.failed, self._worked, self._part = 0, 0.0, fact.get("name", "")
+        self.best = None  # a trial's score would stand above the contest's
         where = f"{self._part}: " if self._part else ""
         if self.finished:
             many = f"{self.finished} of {self.total} runs are"

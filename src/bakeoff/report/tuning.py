@@ -48,6 +48,7 @@ def tuning(material: Material) -> list[Section]:
         "lines": lines,
         "figures": [_figure(material, line, values) for line in lines if line.one.choices],
         "parts": max(len(one.choices) for one in found),
+        "capped": any(one.capped for one in found),
         "trials": max(one.asked for one in found),
         "images": min(choice.images for one in found for choice in one.choices),
         "notes": [f for f in material.comparison.findings if f.code.startswith("tuning")],
@@ -76,7 +77,6 @@ def _figure(material: Material, line: Line, values: list[float]) -> Figure:
     content: list[Markup] = []
     if (default := scaled(one.default, metric)) is not None:
         content.append(tag("line", x1=x.start, x2=x.end, y1=y(default), y2=y(default), class_="stage"))
-        content.append(tag("text", "default", x=x.end, y=y(default) - 4, text_anchor="end", class_="note"))
     for place, choice in enumerate(one.choices):
         shift = SIDE * (2 * place / (len(one.choices) - 1) - 1) if len(one.choices) > 1 else 0.0
         content += [_mark(trial, x(trial.number + shift), y, (choice, line.colour, metric)) for trial in choice.trials]
@@ -113,4 +113,4 @@ def _words(material: Material, one: Tuned) -> str:
     default, tuned = (number(scaled(value, material.metric), 2) for value in (one.default, one.tuned))
     failed = f"; {plural(one.failed, 'trial')} failed" if one.failed else ""
     parts = f", mean of {plural(len(one.choices), 'part')}" if len(one.choices) > 1 else ""
-    return f"Default {default}, chosen (ringed) {tuned}{parts}{failed}."
+    return f"Default (dotted line) {default}, chosen (ringed) {tuned}{parts}{failed}."
