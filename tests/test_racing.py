@@ -20,10 +20,8 @@ from bakeoff.evaluate.looks import Looks
 from bakeoff.evaluate.verdict import Unit
 from bakeoff.files import read_json
 from bakeoff.prepare import Tell, silent
-from bakeoff.racing import shortened
 from bakeoff.study import make_study
 from bakeoff.tables import comparison_text
-from bakeoff.train.recipe import Recipe, Stage
 
 pytestmark = pytest.mark.usefixtures("inline")
 Start = Callable[..., Comparison]
@@ -82,7 +80,7 @@ def test_a_planted_loser_is_dropped_and_the_others_score_as_without_a_race(start
     assert gone.low > 0
     assert not list((tmp_path / "study").glob("runs/bad-s*"))
     rungs = list((tmp_path / "study").glob("runs/*-rung-*"))
-    assert len(rungs) == 3  # two survive the first rung, so there is no second
+    assert len(rungs) == 5  # the leader and the loser have two; two survive the first rung, so there is no second
     assert not [file for rung in rungs for file in (*rung.glob("outcomes.npz"), *rung.glob("model.*"))]
     whole = start([BAD, *named("one", "two")], folder="whole")
     for name in ("one", "two"):
@@ -100,10 +98,14 @@ def test_a_planted_loser_is_dropped_and_the_others_score_as_without_a_race(start
     assert "<bdi>bad</bdi>" in page
     assert "Race and looks" not in (tmp_path / "whole" / "report.html").read_text()
     (price,) = [fact["sentence"] for fact in told if fact["kind"] == "race"]
-    assert price.startswith("The race took 3 runs, ")
+    assert price.startswith("The race took 5 runs, ")
     assert "dropped bad: 3 runs of each spared, about " in price
     assert price in comparison_text(raced)
-    assert [fact["name"] for fact in told if fact["kind"] == "plan"] == ["race, rung 1 of 2", ""]
+    assert [fact["name"] for fact in told if fact["kind"] == "plan"] == [
+        "race, rung 1 of 2",
+        "race, rung 1 of 2, second seed",
+        "",
+    ]
 
 
 def test_a_study_cut_in_a_rung_goes_on_to_the_same_race(start: Start, tmp_path: Path, monkeypatch: Any) -> None:
@@ -112,7 +114,7 @@ def test_a_study_cut_in_a_rung_goes_on_to_the_same_race(start: Start, tmp_path: 
     whole = start(candidates, race=True)
 
     def cut(run: str, fact: dict[str, Any]) -> None:
-        if run.startswith("two-rung-s-4") and fact["kind"] == "epoch":
+        if run.startswith("two-rung-s-7") and fact["kind"] == "epoch":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -141,6 +143,9 @@ def test_what_cannot_be_raced_says_so(start: Start, tmp_path: Path) -> None:
     assert len(few.rows) == 3
     with pytest.raises(UsageError, match=r"one: recipe.epochs = 3 is too short to race: the first rung trains 25 %"):
         start(named("one", "two", "three"), "short", race=True, recipe={"epochs": 3})
+    stages = [{"epochs": 1}, {"epochs": 2}, {}]
+    with pytest.raises(UsageError, match="less than an epoch for each of its 3 stages; take 12 or more"):
+        start(named("one", "two", "three"), "stages", race=True, recipe={"epochs": 11, "stages": stages})
 
 
 def test_a_baseline_is_never_dropped_and_a_failed_rung_is(start: Start) -> None:
@@ -197,23 +202,6 @@ def test_comparisons_of_before_are_read(start: Start) -> None:
     del content["looks"], content["dropped"]
     old = Comparison.from_json(content)
     assert (old.looks, old.dropped, old.looks.confidence) == (Looks(), (), "95 %")
-
-
-@pytest.mark.parametrize(
-    ("stages", "epochs", "quarter"),
-    [
-        ([{}], 4, {"recipe.epochs": 1}),  # the shortest
-        ([{}], 19, {"recipe.epochs": 4}),  # rounded down
-        ([{"epochs": 4}, {}], 20, {"recipe.epochs": 5, "recipe.stages.0.epochs": 1}),  # one stage takes the rest
-        ([{"epochs": 1}, {"epochs": 9}], 10, {"recipe.epochs": 2, "recipe.stages.0.epochs": 1,
-                                              "recipe.stages.1.epochs": 1}),  # one epoch each at least
-        ([{"epochs": 10}, {"epochs": 30}], 40, {"recipe.epochs": 10, "recipe.stages.0.epochs": 3,
-                                                "recipe.stages.1.epochs": 7}),  # each keeps its share
-    ],
-)  # fmt: skip
-def test_a_shorter_schedule_is_complete(stages: list[dict[str, Any]], epochs: int, quarter: dict[str, int]) -> None:
-    recipe = Recipe(epochs=epochs, stages=tuple(Stage(**stage) for stage in stages))
-    assert shortened(recipe, 0.25) == quarter
 
 
 @pytest.mark.parametrize(

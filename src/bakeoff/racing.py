@@ -1,7 +1,9 @@
 """docs/protocol.md section 7: losers are dropped on VALIDATION, by short schedules, before the contest begins.
 
 Each rung of the race trains every candidate left with a complete schedule of a quarter, then half, of its epochs, under
-a seed that no contest uses.  Survivors meet in the contest as if there had been no race: fresh seeds, untouched test.
+a seed that no contest uses.  Whoever is clearly behind, and the leader, train a second seed: short schedules can vary
+much more from seed to seed than the one point that a single run is given.  Survivors meet in the contest as if there
+had been no race: fresh seeds, untouched test.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from bakeoff.store import Run
 from bakeoff.study import Candidate, Study
 from bakeoff.tasks import TASKS
 from bakeoff.tasks.task import Metric
+from bakeoff.train.budget import shortened
 from bakeoff.train.recipe import Recipe
 
 SHARES = (0.25, 0.5)  # of the full schedule, rung by rung
@@ -36,17 +39,17 @@ POINT = 0.01  # the seed's standard deviation that is reckoned with where each c
 
 @dataclass(frozen=True)
 class Entry:
-    """One candidate at one rung: its run, its score on validation, and whether it leaves.
+    """One candidate at one rung: its runs, their mean score on validation, and whether it leaves.
 
     `behind` [`low`, `high`] is the leader's score less its own with the race's interval, in the metric's unit; None
-    where the run failed or nothing can be said, and `reason` says why.
+    where its run failed or nothing can be said, and `reason` says why.
     """
 
     candidate: str
-    run: str
+    runs: tuple[str, ...]
     epochs: int
-    seconds: float | None
-    value: float | None
+    seconds: float
+    value: float | None = None
     behind: float | None = None
     low: float | None = None
     high: float | None = None
@@ -60,7 +63,6 @@ class Rung:
 
     number: int
     share: float
-    seed: int
     entries: tuple[Entry, ...]
 
 
@@ -75,38 +77,17 @@ class Race:
 
 def check_race(study: Study, prepared: Prepared) -> None:
     """Raise UsageError for a recipe too short to race, before anything trains."""
-    if study.race and not _pointless(study, prepared):
-        for candidate in study.candidates:
-            try:
-                shortened(candidate.recipe, SHARES[0])
-            except UsageError as error:
-                raise UsageError(f"{printable(candidate.name)}: {error}") from None
-
-
-def shortened(recipe: Recipe, share: float) -> dict[str, Any]:
-    """Return the settings that make a recipe a complete schedule of `share` of its epochs, by dotted path.
-
-    Every stage keeps its share of the epochs, rounded by largest remainders, and one epoch at least.  Raises UsageError
-    when the epochs are too few for the stages.
-
-    >>> shortened(Recipe(epochs=20), 0.25)
-    {'recipe.epochs': 5}
-    """
-    rest = recipe.epochs - sum(stage.epochs or 0 for stage in recipe.stages)
-    lengths = [stage.epochs or rest for stage in recipe.stages]
-    epochs = int(recipe.epochs * share)
-    if epochs < len(lengths):
-        stages = f" for its {len(lengths)} stages" if len(lengths) > 1 else ""
-        raise UsageError(
-            f"recipe.epochs = {recipe.epochs} is too short to race{stages}: the first rung trains "
-            f"{100 * share:g} % of it; take {round(len(lengths) / share)} epochs or more, or race = false"
-        )
-    short = [1 + int(length / recipe.epochs * (epochs - len(lengths))) for length in lengths]
-    wanting = sorted(range(len(short)), key=lambda i: short[i] - lengths[i] / recipe.epochs * epochs)
-    for place in wanting[: epochs - sum(short)]:
-        short[place] += 1
-    fixed = {f"recipe.stages.{i}.epochs": short[i] for i, stage in enumerate(recipe.stages) if stage.epochs}
-    return {"recipe.epochs": epochs, **fixed}
+    if not study.race or _pointless(study, prepared):
+        return
+    for candidate in study.candidates:
+        recipe, stages = candidate.recipe, len(candidate.recipe.stages)
+        if int(recipe.epochs * SHARES[0]) < stages:
+            least = f"an epoch for each of its {stages} stages" if stages > 1 else "an epoch"
+            raise UsageError(
+                f"{printable(candidate.name)}: recipe.epochs = {recipe.epochs} is too short to race: the first rung "
+                f"trains {100 * SHARES[0]:g} % of it, less than {least}; take {round(stages / SHARES[0])} or more, or "
+                "race = false"
+            )
 
 
 def race(arena: Arena, chosen: Chosen | None = None) -> Race:
@@ -170,81 +151,110 @@ def _recipe(candidate: Candidate, settings: Mapping[str, Any]) -> Recipe:
 
 
 def _climb(arena: Arena, number: int, settings: Mapping[str, Mapping[str, Any]]) -> Rung:
-    """Train and judge one rung."""
-    share = SHARES[number - 1]
-    seed = -(len(SHARES) * arena.study.first_seed + number)  # below 0: no contest, of this study or the next, has it
+    """Train and judge one rung; before anyone is dropped, losers and leader train once more under another seed."""
+    task = TASKS[arena.prepared.dataset.task](arena.prepared.dataset.classes)
+    name = arena.study.metric or task.headline
+    metric, rung = task.table[name], (number, settings)
+    runs = {run.candidate: [run] for run in _train(arena, rung, 1)}
+    finished = {candidate: own for candidate, own in runs.items() if own[0].state == "done"}
+    losers, behind = _standing(arena, metric, finished)
+    losers = [loser for loser in losers if loser != arena.study.baseline]
+    if losers:
+        leader = max(behind, key=lambda candidate: -behind[candidate].gap)
+        again = _without(arena, {*runs} - {leader, *losers})
+        for run in _train(again, rung, 2):
+            runs[run.candidate].append(run)
+        twice = {candidate: [run for run in runs[candidate] if run.state == "done"] for candidate in (leader, *losers)}
+        behind |= _standing(arena, metric, twice, len(finished))[1]
+    entries = [_entry(own, name, behind, losers) for own in runs.values()]
+    return Rung(number, SHARES[number - 1], _ranked(arena.study, entries))
+
+
+def _train(arena: Arena, rung: tuple[int, Mapping[str, Mapping[str, Any]]], time: int) -> list[Run]:
+    """Train one run of each candidate for a rung (its number, and the settings of each), for the first or second time.
+
+    Seeds are below 0: no contest, of this study or the next, has them.
+    """
+    number, settings = rung
+    seed = -(4 * arena.study.first_seed + 2 * number - 2 + time)
     planned = []
     for candidate in arena.study.candidates:
         own = settings[candidate.name]
-        shorter = {**own, **shortened(_recipe(candidate, own), share)}
+        shorter = {**own, **shortened(_recipe(candidate, own), SHARES[number - 1])}
         planned.append(make_run(arena, candidate, (seed, 0, 0), Variant("rung", shorter)))
-    finish(arena, planned, f"race, rung {number} of {len(SHARES)}")
-    stored = [arena.folder.run(run.id).read() or run for run in planned]
-    return Rung(number, share, seed, _judge(arena, stored))
+    finish(arena, planned, f"race, rung {number} of {len(SHARES)}{', second seed' if time > 1 else ''}")
+    return [arena.folder.run(run.id).read() or run for run in planned]
 
 
-def _judge(arena: Arena, runs: Sequence[Run]) -> tuple[Entry, ...]:
-    """Return every candidate's entry, the best first, those that failed last."""
-    study, task = arena.study, TASKS[arena.prepared.dataset.task](arena.prepared.dataset.classes)
-    name = study.metric or task.headline
-    done = [run for run in runs if run.state == "done"]
-    judged = [
-        Entry(run.candidate, run.id, run.chosen["recipe.epochs"], run.facts["seconds"], run.facts["metrics"].get(name))
-        for run in done
-    ]
-    gaps, losers = _gaps(arena, task.table[name], done)
-    if gaps:
-        judged = [
-            replace(e, behind=gap.gap, low=gap.low, high=gap.high, dropped=e.candidate in losers - {study.baseline})
-            for e, gap in zip(judged, gaps, strict=True)
-        ]
-    else:
-        judged = [replace(e, reason=f"{task.table[name].title} is undefined on validation images") for e in judged]
-    judged.sort(key=lambda entry: entry.behind or 0.0)
-    spare = max(0, KEEP - len(done))  # failed ones that stay, since too few are left: the baseline first
-    failed = sorted((run for run in runs if run.state != "done"), key=lambda run: run.candidate != study.baseline)
-    stay = {run.candidate for run in failed[:spare]} | {study.baseline}
-    return (
-        *judged,
-        *(
-            Entry(run.candidate, run.id, run.chosen["recipe.epochs"], None, None, dropped=run.candidate not in stay,
-                  reason=f"its run failed: {run.error or 'lost'}")
-            for run in failed
-        ),
-    )  # fmt: skip
+def _tables(arena: Arena, metric: Metric, runs: Mapping[str, Sequence[Run]]) -> tuple[list[Scores], Codes] | None:
+    """Return the validation scores (S, n_val) of each candidate's runs and their units; None where one is undefined."""
+    outcomes = [[arena.folder.run(run.id).outcomes("validation") for run in own] for own in runs.values()]
+    if not outcomes:
+        return None
+    codes = _groups(arena.prepared, outcomes[0][0].ids)
+    made = [headline_table(metric, own, codes, int(codes.max()) + 1 == len(codes)) for own in outcomes]
+    tables = [table for table, _ in made]
+    return (tables, made[0][1]) if all(np.isfinite(table).all() for table in tables) else None
 
 
-def _gaps(arena: Arena, metric: Metric, runs: Sequence[Run]) -> tuple[list[Behind], set[str]]:
-    """Return how far each finished run is behind the leader on validation, and the names of the losers.
+def _standing(
+    arena: Arena, metric: Metric, runs: Mapping[str, Sequence[Run]], field: int | None = None
+) -> tuple[list[str], dict[str, Behind]]:
+    """Return who is clearly behind, the worst first, and how far each candidate is behind the leader.
 
-    Nothing where no run finished, or the metric is undefined on some of the images.  A seed is reckoned to move a
-    percent metric by one point, another one by the study's eps.
+    The leader is the best one; of a part of the `field` the first.
     """
-    if not runs:
-        return [], set()
-    outcomes = [arena.folder.run(run.id).outcomes("validation") for run in runs]
-    codes = _groups(arena.prepared, outcomes[0].ids)
-    single = int(codes.max()) + 1 == len(codes)
-    made = [headline_table(metric, [one], codes, single) for one in outcomes]
-    tables: list[Scores] = [table for table, _ in made]
-    if not all(np.isfinite(table).all() for table in tables):
-        return [], set()
-    units, prior = made[0][1], POINT if metric.percent else arena.study.eps
+    found = _tables(arena, metric, runs)
+    if found is None:
+        return [], {}
+    (tables, units), names = found, list(runs)
+    prior = POINT if metric.percent else arena.study.eps  # a seed is reckoned to move the metric by this at least
+    gaps = behind_leader(tables, len(SHARES), prior, units, None if field is None else 0, field)
     losers = dropped_in_race(tables, len(SHARES), prior, KEEP, units)
-    return behind_leader(tables, len(SHARES), prior, units), {runs[k].candidate for k in losers}
+    return [names[k] for k in losers], dict(zip(names, gaps, strict=True))
+
+
+def _entry(runs: Sequence[Run], metric: str, behind: Mapping[str, Behind], losers: Sequence[str]) -> Entry:
+    """Return one candidate's entry."""
+    first, done = runs[0], [run for run in runs if run.state == "done"]
+    values = [run.facts["metrics"].get(metric) for run in done]
+    entry = Entry(
+        candidate=first.candidate,
+        runs=tuple(run.id for run in runs),
+        epochs=first.chosen["recipe.epochs"],
+        seconds=sum(run.facts["seconds"] for run in done),
+        value=None if not values or None in values else sum(values) / len(values),
+    )
+    if not done:
+        return replace(entry, dropped=True, reason=f"its run failed: {first.error or 'lost'}")
+    if first.candidate not in behind:
+        return replace(entry, reason="the metric is undefined on these validation images")
+    gap, suspect = behind[first.candidate], first.candidate in losers
+    kept = "a second seed says otherwise" if suspect and gap.low <= 0 else ""
+    return replace(entry, behind=gap.gap, low=gap.low, high=gap.high, dropped=suspect and gap.low > 0, reason=kept)
+
+
+def _ranked(study: Study, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Return the entries best first, those that failed last; the baseline stays, and so many that KEEP are left."""
+    order = sorted(entries, key=lambda e: (e.behind is None and bool(e.dropped), e.behind or 0.0))
+    stays = {study.baseline, *(e.candidate for e in order if not e.dropped)}
+    for entry in order:
+        if len(stays - {None}) < KEEP:
+            stays.add(entry.candidate)
+    return tuple(replace(entry, dropped=entry.candidate not in stays) for entry in order)
 
 
 def _price(study: Study, rungs: Sequence[Rung], settings: Mapping[str, Mapping[str, Any]]) -> str:
     """Say what the race cost in training, and what it spares: the contest runs of those that it dropped."""
     entries = [entry for rung in rungs for entry in rung.entries]
-    seconds = sum(entry.seconds or 0.0 for entry in entries)
-    cost = f"The race took {plural(len(entries), 'run')}, {seconds:.0f} s of training"
+    seconds = sum(entry.seconds for entry in entries)
+    cost = f"The race took {plural(sum(len(e.runs) for e in entries), 'run')}, {seconds:.0f} s of training"
     gone = [entry for entry in entries if entry.dropped]
     if not gone:
         return f"{cost}, and dropped nobody."
     full = {c.name: _recipe(c, settings[c.name]).epochs for c in study.candidates}
     seeds = study.looks[0] if study.looks else study.seeds
-    spared = sum(seeds * (entry.seconds or 0.0) * full[entry.candidate] / entry.epochs for entry in gone)
+    spared = sum(seeds * e.seconds / len(e.runs) * full[e.candidate] / e.epochs for e in gone)
     who = listed([entry.candidate for entry in gone])
     least = " at least" if study.looks else ""
     return f"{cost}, and dropped {who}: {plural(seeds, 'run')} of each spared{least}, about {spared:.0f} s of training."

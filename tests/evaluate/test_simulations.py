@@ -18,6 +18,8 @@ from scipy import optimize, stats
 from scipy.special import expit
 
 from bakeoff.evaluate import planner
+from bakeoff.evaluate.looks import Looks
+from bakeoff.evaluate.pairs import Contest, tested_pairs
 from bakeoff.evaluate.planner import FINE_TUNED, FROM_SCRATCH, Design, Noise
 from bakeoff.evaluate.resampling import jackknife_blocks, pseudo_values
 from bakeoff.evaluate.selfchecks import halves
@@ -271,6 +273,75 @@ def test_the_race_keeps_the_best(lead: float) -> None:
     assert thinned > 0  # a race that drops nobody would pass the line above
     if lead == 2.0:
         assert rate(halved) > 10  # canary: halving throws the best out
+
+
+def test_a_race_among_groups_takes_the_group_as_its_unit() -> None:
+    world, codes = World(L, 0.3), np.arange(300) // 20
+    lost: dict[str, list[bool]] = {"image": [], "group": []}
+    for r in range(REPLICATES):
+        tables = world.draw(generator(r, "race of groups"), 300, (1,) * 6, group=20)
+        for unit, groups in (("image", None), ("group", codes)):
+            lost[unit].append(0 in planner.dropped_in_race(tables, rungs=2, groups=groups))
+    assert rate(lost["group"]) <= 6
+    assert rate(lost["image"]) > rate(lost["group"]) + 4  # canary
+
+
+@pytest.mark.parametrize("seed_sd", [1.0, 7.0])
+def test_a_second_seed_keeps_the_best_where_seeds_matter_much(seed_sd: float) -> None:
+    world = World(H, seed_sd)
+    first, second, found = list[bool](), list[bool](), list[bool]()
+    for r in range(REPLICATES):
+        for lost, gaps in ((second, (0.0,) * 6), (found, (0.0,) + (-20.0,) * 5)):
+            tables = world.draw(generator(r, "second seed"), 200, (2,) * 6, gaps)
+            losers = planner.dropped_in_race([table[:1] for table in tables], rungs=2)
+            leader = max(range(6), key=lambda k: float(tables[k][0].mean()))
+            again = planner.behind_leader([tables[k] for k in (leader, *losers)], 2, leader=0, field=6)[1:]
+            gone = [k for k, behind in zip(losers, again, strict=True) if behind.low > 0]
+            lost.append(0 in gone if lost is second else len(gone) == 4)
+            if lost is second:
+                first.append(0 in losers)
+    assert rate(second) <= 6
+    if seed_sd == 1.0:
+        assert rate(found) > 90
+    else:
+        assert rate(first) > 20  # canary: one seed, given a point of spread
+
+
+def test_the_race_says_how_far_behind_everyone_is() -> None:
+    world, covered = World(H, 1.0), []
+    for r in range(REPLICATES):
+        tables = world.draw(generator(r, "behind"), 400, (1, 1), (5.0, 0.0))
+        first, second = planner.behind_leader(tables, rungs=2)
+        found = second if first.gap == 0 else first
+        truth = 0.05 if found is second else -0.05
+        covered.append(found.low <= truth <= found.high)
+        assert (found.low > 0) == (planner.dropped_in_race(tables, rungs=2, keep=1) != [])
+    assert rate(covered) >= 93  # at 95 % by its design: one-sided 2.5 % at each of two rungs
+
+
+@pytest.mark.parametrize("models", [2, 4])
+def test_a_race_and_looks_together_keep_the_family(models: int) -> None:
+    world, wrong, early = World(H, 1.0), [], []
+    for r in range(REPLICATES):
+        random = generator(r, "race and looks", models)
+        raced = world.draw(random, 200, (1,) * (models + 2), [0.0] * models + [-12.0] * 2)
+        left = [k for k in range(models + 2) if k not in planner.dropped_in_race(raced, rungs=2)]
+        drawn = world.draw(random, 400, (10,) * len(left), [0.0 if k < models else -12.0 for k in left])
+        tables = {str(k): table for k, table in zip(left, drawn, strict=True) if k < models}
+        stopped, claimed = None, False
+        for number, seeds in enumerate((3, 5, 10), 1):
+            rows = {name: tuple(range(seeds)) for name in tables}
+            looks = Looks((3, 5, 10), number)
+            part = {name: table[:seeds] for name, table in tables.items()}
+            pairs = tested_pairs(Contest(part, rows, np.arange(400), 400, 1, 0.01, looks=looks))
+            claimed = any(pair.kind in ("better", "worse") for pair in pairs)
+            stopped = stopped or (number if all(pair.kind != "undecided" for pair in pairs) else None)
+            if claimed:
+                break
+        wrong.append(claimed)
+        early.append(stopped is not None)
+    assert rate(wrong) <= 6.5
+    assert rate(early) < 20  # equals are looked at to the end
 
 
 def test_metrics_of_the_whole_set_by_pseudo_values() -> None:

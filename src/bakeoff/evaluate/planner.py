@@ -190,23 +190,30 @@ class Behind:
 
 
 def behind_leader(
-    scores: Sequence[Scores], rungs: int, prior_sd: float = 0.01, groups: Codes | None = None
+    scores: Sequence[Scores],
+    rungs: int,
+    prior_sd: float = 0.01,
+    groups: Codes | None = None,
+    leader: int | None = None,
+    field: int | None = None,
 ) -> list[Behind]:
-    """Return how far each candidate of a rung is behind the leader on VALIDATION.
+    """Return how far each candidate of a rung is behind the leader (None: the best mean) on VALIDATION.
 
-    scores[k] (S, n_val).  The interval is gap +- z sqrt(V_img + 2 c_prior / S), z the normal quantile at
-    .05/(M-1)/rungs, V_img the variance of the mean difference over images (s2/n_val), or over `groups` (n_val,),
-    c_prior the mean seed variance so far, or `prior_sd`^2 with one seed.
+    scores[k] (S_k, n_val).  The interval is gap +- z sqrt(V_img + c / S_leader + c / S_k), z the normal quantile at
+    .05/(M-1)/rungs for the `field` of M candidates (None: all that are given), V_img the variance of the mean
+    difference over images (s2/n_val), or over `groups` (n_val,), and c the seed variance so far: the mean over
+    candidates with two runs or more, and `prior_sd`^2 at least.
     """
     means = [float(y.mean()) for y in scores]
-    leader = max(range(len(scores)), key=means.__getitem__)
-    codes = np.arange(scores[0].shape[1]) if groups is None else groups
-    prior = float(np.mean([y.mean(axis=1).var(ddof=1) if len(y) > 1 else prior_sd**2 for y in scores]))
-    z = float(stats.norm.isf(0.05 / max(1, len(scores) - 1) / rungs))
+    first = scores[max(range(len(scores)), key=means.__getitem__) if leader is None else leader]
+    codes = np.arange(first.shape[1]) if groups is None else groups
+    seen = [float(y.mean(axis=1).var(ddof=1)) for y in scores if len(y) > 1]
+    seed = max(prior_sd**2, float(np.mean(seen)) if seen else 0.0)
+    z = float(stats.norm.isf(0.05 / max(1, (field or len(scores)) - 1) / rungs))
     found = []
     for y in scores:
-        delta = scores[leader].mean(axis=0) - y.mean(axis=0)
-        half = z * math.sqrt(image_variance(delta, codes) + 2 * prior / len(y))
+        delta = first.mean(axis=0) - y.mean(axis=0)
+        half = z * math.sqrt(image_variance(delta, codes) + seed / len(first) + seed / len(y))
         found.append(Behind(float(delta.mean()), float(delta.mean()) - half, float(delta.mean()) + half))
     return found
 
