@@ -257,7 +257,7 @@ def _on_test(twins: Mapping[str, str], pairs: Sequence[Pair]) -> str:
     found = [pair.sentence.rstrip(".") for pair in pairs if {pair.a, pair.b} in wanted]
     if found:
         return f"On the test images: {'; '.join(found)}."
-    return "What it bought on the test images is seen where a candidate is listed again with tune = false."
+    return "What it bought on the test images is seen where a candidate listed again with tune = false is tested too."
 
 
 def _unequal(tuned: Sequence[Tuned]) -> list[Finding]:
