@@ -121,6 +121,16 @@ def test_wrong_results_are_named(change: Any, message: str, tmp_path: Path) -> N
         graded(results, truth)
 
 
+def test_files_in_the_working_folder_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coco_files(tmp_path, scenes("bbox", 3), "bbox")
+    monkeypatch.chdir(tmp_path)
+    assert graded(Path("results.json"), Path("truth.json")).images == 3
+    (tmp_path / "results.json").write_text(json.dumps([{**RESULT, "image_id": "00", "category_id": "ant"}]))  # by name
+    assert graded(Path("results.json"), Path("truth.json")).findings[0].code == "ids-by-name"
+    (tmp_path / "results.json").write_text("[]")  # nothing found in any image
+    assert graded(Path("results.json"), Path("truth.json")).metrics["map"].value == 0
+
+
 def test_not_a_number_is_refused(tmp_path: Path) -> None:
     results, truth = coco_files(tmp_path, scenes("bbox", 3), "bbox")
     results.write_text(json.dumps([{**RESULT, "score": float("nan")}]))

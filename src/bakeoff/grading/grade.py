@@ -178,7 +178,9 @@ def _by_image(regions: Regions, truth: Truth, names: Names) -> tuple[dict[str, l
     meaning: dict[Id, str] = {}
     strange: list[str] = []
     for image in regions.images:
-        id = truth.images.get(image) if regions.numbered and truth.images else names.find(image, str(regions.path))
+        id = truth.images.get(image) if regions.numbered else None
+        if id is None and not (isinstance(image, int) and truth.images):  # a number means the truth's own, or nothing
+            id = names.find(image, str(regions.path))
         if id is None:
             strange.append(str(image))
         else:

@@ -223,7 +223,7 @@ def _layout(path: Path) -> tuple[Path, list[str]]:
         if not files:
             raise DataError(f"{path}: no COCO file was found; expected {EXPECTS}")
         return path, files
-    root = path.parent
+    root = Path(os.path.abspath(path)).parent  # whose own parent has a name, whatever folder one stands in
     beside = any(is_image(name) for name in names_in(root)) or any(
         is_image(name) for folder in folders_in(root) for name in names_in(root / folder)
     )
