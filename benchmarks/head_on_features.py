@@ -29,7 +29,7 @@ from bakeoff.train.features import FrozenFeatures
 from bakeoff.train.loop import State, train
 from bakeoff.train.recipe import Recipe, Stage
 
-IMAGES, BATCH, CLASSES, SIZE = 96, 16, 10, 64
+IMAGES, BATCH, CLASSES, SIZE = 192, 16, 10, 64
 TASK = Classification(tuple(f"class {number}" for number in range(CLASSES)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -77,8 +77,8 @@ class FrozenFeatures:
 
     def _cut(self, network: Network) -> tuple[Rest, Tensor]:
         """Return what stands behind the cut, checked on the first training images, and the features of one."""
-        tickets = _tickets(self.feed, 0)[:TRIED]
-        batch = next(iter(self.feed.batches([tickets])))
+        here = replace(self.feed, workers=0)  # too few images to start processes for
+        batch = next(iter(here.batches([_tickets(here, 0)[:TRIED]])))
         images = batch.to(self.conditions.device, self.conditions.channels_last).images
         try:
             with self.conditions.autocast():
