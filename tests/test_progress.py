@@ -39,6 +39,7 @@ STUDY: list[tuple[str, dict[str, Any]]] = [
     ("b", {"kind": "run", "candidate": "mlp", "seed": 1, "repeat": 0, "fold": 0, "epochs": 2, "steps": 10, "step": 6}),
     ("a", {"kind": "stage", "epoch": 0, "step": 0, "stage": 0, "layers": "all", "rate": 0.1}),
     ("a", {"kind": "step", "step": 4, "steps": 10, "epoch": 0, "loss": 1.0, "rate": 0.1}),
+    ("a", {"kind": "gap", "epoch": 2, "step": 15, "stage": 0, "gap": 0.3, "taken": 0, "epochs": 2, "steps": 10}),
     ("a", {"kind": "epoch", "epoch": 0, "epochs": 2, "step": 5, "val": {"accuracy": 0.9}, "images_per_second": 1234.5}),
     ("b", {"kind": "epoch", "epoch": 1, "epochs": 2, "step": 10, "val": {"accuracy": 0.8}, "images_per_second": 99.0}),
     ("b", {"kind": "lost", "error": "the worker process was killed by SIGKILL"}),
@@ -83,6 +84,7 @@ def test_plain_lines_tell_starts_and_ends(clock: Clock) -> None:
         "1 of 4 runs are done already",
         "[red]cnn[/] seed 1: started",
         "mlp seed 1: started, going on from step 6",
+        "[red]cnn[/] seed 1: the gap opened after epoch 1; goes on from there, to epoch 2",
         "mlp seed 1: the worker process was killed by SIGKILL",
         "[red]cnn[/] seed 1: done in 0 s, validation accuracy 90.00 % "
         "[2/4 runs done, best so far 90.00 % ([red]cnn[/] seed 1, validation), about 0 s left]",

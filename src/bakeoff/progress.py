@@ -188,6 +188,9 @@ class Progress:
         if fact["kind"] == "run":
             again = f", going on from step {run.resumed}" if run.resumed else ""
             self._say(f"{run.name}: started{again}", aside=True)
+        if fact["kind"] == "gap":
+            went = f"the gap opened after epoch {fact['taken'] + 1}; goes on from there, to epoch {fact['epochs']}"
+            self._say(f"{run.name}: {went}", aside=True)
         if fact["kind"] == "epoch" and run.value is not None and self._leads(run.value):
             self.best = (run.value, run.name)
 

@@ -64,6 +64,8 @@ def layers_text(table: LayerTable) -> str:
     ]
     if table.other_parameters:
         sums.insert(2, f"outside of the rows    {table.other_parameters:,} parameters (tokens, position embeddings, …)")
+    if table.groups:
+        sums.append(f"layer groups           {len(table.groups)} from stem to head: {', '.join(table.groups)}")
     return "\n".join([body, "", *sums])
 
 

@@ -10,6 +10,8 @@ from bakeoff.models import build
 from bakeoff.models.layers import Layer, describe, flops, layer_table, parameters
 from bakeoff.models.spec import ModelSpec
 
+CLASSIFIER = ("classifier.0", "classifier.3", "classifier.6")
+
 
 def test_vgg13_bn_as_torchsummary_prints_it() -> None:
     table, operations = describe(ModelSpec(arch="vgg13_bn"), 100, 256)
@@ -20,6 +22,7 @@ def test_vgg13_bn_as_torchsummary_prints_it() -> None:
     assert table.parameters_mb == pytest.approx(493.49, abs=0.005)
     assert table.rows[0] == Layer("features.0", "Conv2d", (64, 256, 256), 1792)
     assert table.rows[-1] == Layer("classifier.6", "Linear", (100,), 409_700)
+    assert table.groups == (*(f"features.{n}" for n in (0, 3, 7, 10, 14, 17, 21, 24, 28, 31)), *CLASSIFIER)
     assert 29e9 < operations < 30e9  # 14.8 GMAC: 11.32 GMAC at 224 pixels x (256/224)^2, the classifier unchanged
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from bakeoff.compare import Estimate
-from bakeoff.report import charts, svg, wording
+from bakeoff.report import charts, gaps, svg, wording
 from bakeoff.report.charts import Axes, Event, Line, Mark, beside, curves, forest, front, reliability, scatter
 from bakeoff.report.svg import Scale, tag
 from bakeoff.report.wording import duration, finalize, interval, plain, visible
@@ -25,7 +25,7 @@ UNITS = Metric("Log-loss", lambda _: 0.0, percent=False)
 finite = st.floats(-1e9, 1e9)
 
 
-@pytest.mark.parametrize("module", [charts, svg, wording], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [charts, gaps, svg, wording], ids=lambda module: module.__name__)
 def test_examples_in_the_documentation(module: object) -> None:
     done = doctest.testmod(module)  # type: ignore[arg-type]
     assert done.attempted > 0

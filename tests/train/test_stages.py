@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -301,7 +302,8 @@ def test_a_study_tells_the_gap_and_its_report_marks_it(tmp_path: Path) -> None:
     assert 0 <= found["taken"] < found["epoch"]
     assert done.facts["epochs_done"] == found["epochs"] == found["epoch"] + 3 < 14
     page = folder.report.read_text(encoding="utf-8")
-    assert f"before the gap opened: after epoch {found['taken'] + 1}" in page
+    assert f"the gap opened after epoch {found['taken'] + 1} (ring)" in page
+    assert {"gap opens", "restart"} <= set(re.findall(r'class="note">([^<]+)<', page))
 
 
 @pytest.mark.usefixtures("inline")

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from os.path import commonpath
+from pathlib import PurePosixPath
 from typing import Any
 
 import torch
@@ -45,6 +47,7 @@ class LayerTable:
     forward_backward_mb: float
     parameters_mb: float
     input_mb: float
+    groups: tuple[str, ...] = ()  # the layer groups that stages speak of, from stem to head
 
     @property
     def other_parameters(self) -> int:
@@ -73,7 +76,17 @@ def layer_table(network: nn.Module, size: int) -> LayerTable:
         forward_backward_mb=2 * notes.elements * BYTES / MEGABYTE,
         parameters_mb=total * BYTES / MEGABYTE,
         input_mb=3 * size * size * BYTES / MEGABYTE,
+        groups=group_names(network) if isinstance(network, Network) else (),
     )
+
+
+def group_names(network: Network) -> tuple[str, ...]:
+    """Name every layer group by the module that holds it alone, or by the module of its first parameter."""
+    paths = [[PurePosixPath(*name.split(".")[:-1] or [name]) for name in group] for group in network.groups]
+    holders = [commonpath(modules) for modules in paths]
+    found = zip(holders, paths, strict=True)
+    names = (holder if holder and holders.count(holder) == 1 else str(modules[0]) for holder, modules in found)
+    return tuple(name.replace("/", ".") for name in names)
 
 
 class _Notes:

@@ -85,14 +85,19 @@ def words(opened: Sequence[Sequence[Opening]]) -> str:
     many = f"in {plural(runs, 'run')} of {len(opened)} " if len(opened) > 1 else ""
     taken, noticed = (_listed(getattr(one, name) for one in found) for name in ("taken", "noticed"))
     return (
-        f"; {many}the weights were taken up again from before the gap opened: after epoch {taken} (ring), "
-        f"when it had been open long enough, after epoch {noticed} (restart); nothing came of the dotted epochs between"
+        f"; {many}the gap opened after epoch {taken} (ring); when it had been open long enough, after epoch {noticed}, "
+        "training went back to the weights of then (restart), and nothing came of the dotted epochs between"
     )
 
 
 def _listed(values: Iterable[float]) -> str:
-    """List distinct epochs."""
-    return ", ".join(dict.fromkeys(number(value, 0) for value in values))
+    """List distinct epochs in order.
+
+    >>> _listed([8.0, 7.0, 8.0, 12.0])
+    '7, 8 or 12'
+    """
+    *most, last = [number(value, 0) for value in sorted(set(values))]
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def rings(points: Sequence[Point], opened: Sequence[Opening]) -> tuple[Point, ...]:

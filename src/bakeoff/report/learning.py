@@ -15,6 +15,7 @@ from bakeoff.report.sections import Section, key
 from bakeoff.report.wording import known, number, scaled
 from bakeoff.store import Run
 
+GAP = "How far the ratio of validation to training loss has grown over the smallest that it was; red: the tolerance."
 CROWD = 5  # candidates: above, single runs are only drawn in each candidate's own charts
 SMALL = (400.0, 220.0)  # size of the charts that show one candidate
 
@@ -151,8 +152,9 @@ def _alone(material: Material, mine: Sequence[Course], everyone: Sequence[Course
     )
     name = mine[0].candidate.name
     return [
-        Figure(title, curves(lines, axes, marks, f"{title} of {name} by epoch. {words}", SMALL), words)
+        Figure(title, curves(lines, axes, marks, f"{title} of {name} by epoch. {said}", SMALL), said)
         for lines, axes, title in drawings
+        for said in [GAP if title == "Gap" else words]
         if lines
     ]
 
