@@ -148,13 +148,19 @@ def test_what_cannot_be_raced_says_so(start: Start, tmp_path: Path) -> None:
         start(named("one", "two", "three"), "stages", race=True, recipe={"epochs": 11, "stages": stages})
 
 
-def test_a_baseline_is_never_dropped_and_a_failed_rung_is(start: Start) -> None:
+def test_a_baseline_is_never_dropped_and_a_failed_rung_is(start: Start, tmp_path: Path) -> None:
     broken = {"name": "broken", "recipe": {"stages": [{"rate": 1e30, "schedule": "constant"}]}}
     raced = start([BAD, broken, *named("one")], race=True, baseline="bad")
     assert {row.candidate for row in raced.rows} == {"bad", "one"}
     assert raced.dropped[0].candidate == "broken"
     assert raced.dropped[0].sentence(Unit(True)).startswith("stopped at rung 1: its run failed: ")
     assert raced.pairs[0].kind == "better"
+    (rung,) = read_json(tmp_path / "study" / "race.json")["rungs"]
+    assert [(entry["candidate"], entry["dropped"], entry["reason"][:18]) for entry in rung["entries"]] == [
+        ("one", False, ""),
+        ("bad", False, "the baseline stays"),
+        ("broken", True, "its run failed: th"),
+    ]
 
 
 def test_an_obvious_difference_stops_at_the_first_look(start: Start, tmp_path: Path) -> None:

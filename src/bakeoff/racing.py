@@ -241,7 +241,16 @@ def _ranked(study: Study, entries: Sequence[Entry]) -> tuple[Entry, ...]:
     for entry in order:
         if len(stays - {None}) < KEEP:
             stays.add(entry.candidate)
-    return tuple(replace(entry, dropped=entry.candidate not in stays) for entry in order)
+    return tuple(_settled(entry, study.baseline, entry.candidate not in stays) for entry in order)
+
+
+def _settled(entry: Entry, baseline: str | None, dropped: bool) -> Entry:
+    """Return the entry with what becomes of it, and why one that is clearly behind goes on."""
+    behind = entry.low is not None and entry.low > 0
+    if dropped or not behind:
+        return replace(entry, dropped=dropped)
+    why = "the baseline stays" if entry.candidate == baseline else f"{KEEP} are left at least"
+    return replace(entry, dropped=False, reason=why)
 
 
 def _price(study: Study, rungs: Sequence[Rung], settings: Mapping[str, Mapping[str, Any]]) -> str:
