@@ -23,7 +23,7 @@ from bakeoff.data import formats
 from bakeoff.data.audit import audit
 from bakeoff.data.dataset import Dataset, Derived, Record, labelled
 from bakeoff.data.decode import read_image
-from bakeoff.data.duplicates import clusters, duplicates, signatures
+from bakeoff.data.duplicates import Duplicates, clusters, duplicates, signatures
 from bakeoff.data.expand import Expansion, expand, making
 from bakeoff.data.expand.cutmix import one_class_cutmix
 from bakeoff.data.expand.fill import Fill
@@ -150,6 +150,15 @@ def test_the_audit_counts_derived_images_apart_and_calls_them_no_copies(expanded
     ]
     assert set(found.signatures.ids) == set(expanded.originals.index)
     assert not {id for f in found.findings for id in f.records} - set(expanded.originals.index)
+
+
+def test_copies_among_originals_are_joined_wherever_derived_images_stand() -> None:
+    def record(id: str, derived: Derived | None = None) -> Record:
+        return Record(id, id, Label(0), derived=derived)
+
+    made = [record("a", Derived("cutmix", ("c", "e"))), record("d", Derived("cutmix", ("c", "e")))]
+    data = Dataset("classification", ("x",), tuple(sorted([*made, *map(record, "bce")], key=lambda r: r.id)), Path())
+    assert clusters(data, Duplicates((("c", "e"),), ())) == {"b": "b", "c": "copies:c", "e": "copies:c"}
 
 
 def test_a_derived_image_that_cannot_be_read_is_named(expanded: Dataset) -> None:

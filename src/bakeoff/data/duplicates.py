@@ -221,8 +221,8 @@ def clusters(dataset: Dataset, duplicates: Duplicates) -> dict[str, str]:
 
     A cluster is called "group:<its first user group>", else "copies:<its first id>"; a lone image by its id.
     """
-    known = dataset.index
     dataset = dataset.originals
+    known = dataset.index
     groups = _grouped((r.group, i) for i, r in enumerate(dataset.records) if r.group is not None)
     groups += [[known[id] for id in ids if id in known] for ids in (*duplicates.exact, *duplicates.near)]
     links = np.array([pair for group in groups for pair in pairwise(group)], dtype=np.intp).reshape(-1, 2)
