@@ -1,0 +1,19 @@
+"""Why a network says what it says: maps over an image, each with a check that it depends on what was learned."""
+
+from bakeoff.explain.explainer import Explainer, Explanation, Map, Options, Picture, as_explainer, at_rest
+from bakeoff.explain.subject import Subject, find_subject
+
+EXPLAINERS: tuple[Explainer, ...] = ()
+
+__all__ = [
+    "EXPLAINERS",
+    "Explainer",
+    "Explanation",
+    "Map",
+    "Options",
+    "Picture",
+    "Subject",
+    "as_explainer",
+    "at_rest",
+    "find_subject",
+]
