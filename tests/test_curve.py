@@ -13,13 +13,17 @@ from typer.testing import CliRunner
 
 from bakeoff import verbs
 from bakeoff.cli import app
+from bakeoff.curve import plan_curve
 from bakeoff.data import formats
 from bakeoff.data.digits import write_digits
 from bakeoff.errors import UsageError
 from bakeoff.evaluate.size_curve import EXPLORATORY, Curve
 from bakeoff.files import read_json, write_json
+from bakeoff.prepare import prepare, silent
 from bakeoff.report.data_size import formula
+from bakeoff.runs import Arena, plan_runs
 from bakeoff.store import Run, StudyFolder
+from bakeoff.study import read_study
 
 pytestmark = pytest.mark.usefixtures("inline")
 Make = Callable[..., Path]
@@ -180,3 +184,22 @@ def test_impossible_curves_are_refused_before_anything_trains(make: Make, option
 def test_images_are_no_study(digits: Path) -> None:
     with pytest.raises(UsageError, match="begin with `bakeoff run"):
         verbs.curve(digits)
+
+
+def test_a_share_is_trained_with_what_its_own_part_of_a_nested_tuning_chose(make: Make) -> None:
+    folder = StudyFolder(make(**{"split.folds": 2}))
+    study = read_study(folder.study)
+    prepared = prepare(study, folder)
+    about = {"devices": ["cpu"], "precision": "fp32", "layout": "contiguous", "threads": 1, "loaders": 0}
+    arena = Arena(study, prepared, {**about, "versions": {}}, folder, silent)
+    chosen = {
+        candidate.name: {(0, fold): {"recipe.weight_decay": 0.1 + fold} for fold in range(2)}
+        for candidate in study.candidates
+    }
+    planned = plan_runs(arena, chosen)
+    for one in planned:
+        folder.run(one.id).write(one)
+    write_json(folder.plan, {"runs": [one.id for one in planned]})
+    design = plan_curve(arena, (0.5, 1.0), None)
+    for share in design.runs:
+        assert {(r.fold, r.chosen["recipe.weight_decay"]) for r in design.runs[share]} == {(0, 0.1), (1, 1.1)}

@@ -82,16 +82,17 @@ def plan_curve(arena: Arena, shares: Sequence[float], seeds: int | None) -> Desi
     """Return the runs of a curve: those of the contest where they are, the others new."""
     study = arena.study
     ran = {(run.candidate, _place(run)): run for run in _contested(arena.folder)}
-    chosen = {run.candidate: run.chosen for run in reversed(ran.values())}
+    chosen = {(run.candidate, run.repeat, run.fold): run.chosen for run in ran.values()}  # nested: each part its own
+    entered = {name for name, _, _ in chosen}
     places = _places(sorted({place for _, place in ran}), seeds)
     shares, sizes, notes = _distinct(arena, places, shares)
-    candidates = [candidate for candidate in study.candidates if candidate.name in chosen]
-    if left := [printable(candidate.name) for candidate in study.candidates if candidate.name not in chosen]:
+    candidates = [candidate for candidate in study.candidates if candidate.name in entered]
+    if left := [printable(candidate.name) for candidate in study.candidates if candidate.name not in entered]:
         notes.append(f"Not on the curve, since the study stopped them early: {listed(left, len(left))}.")
     runs = {
         share: tuple(
             (ran.get((candidate.name, place)) if share == 1 else None)
-            or make_run(arena, candidate, place, Variant("curve", chosen[candidate.name], share))
+            or make_run(arena, candidate, place, Variant("curve", chosen[candidate.name, place[1], place[2]], share))
             for place in places
             for candidate in candidates
         )
