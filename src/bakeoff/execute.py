@@ -60,6 +60,7 @@ class Work:
     judged: Sequence[Target]
     conditions: Conditions
     length: int  # images per epoch: those of the whole training part, so that a share of it is trained on as long
+    diagnose: bool = False
 
     @property
     def seed(self) -> int:
@@ -85,8 +86,9 @@ class Work:
 def execute(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Train and evaluate the run named in the payload (`study`, `run`, `device`), yielding facts for a display.
 
-    History, checkpoints, outcomes and model go to the run's folder.  Raises Diverged when the loss is not finite, and
-    records it: that run has failed for good.
+    History, checkpoints, outcomes and model go to the run's folder; with `diagnose` in the payload the history tells
+    what some steps look like from inside.  Raises Diverged when the loss is not finite, and records it: that run has
+    failed for good.
     """
     began, work = time.perf_counter(), _open(payload)
     if work.conditions.device != "cpu":
@@ -137,7 +139,7 @@ def _facts(work: Work, state: State, task: Task, feed: Feed, every: float) -> It
     saved = told = time.perf_counter()
     cached = work.recipe.cache_features
     frozen = FrozenFeatures(feed, work.folder.checkpoints, work.conditions, work.run.candidate) if cached else None
-    for fact in train(state, task, feed, validate if work.split.val else None, frozen):
+    for fact in train(state, task, feed, validate if work.split.val else None, frozen, work.diagnose):
         now = time.perf_counter()
         if not isinstance(fact, Step):
             work.folder.append(to_json(fact))
@@ -314,6 +316,7 @@ def _open(payload: dict[str, Any]) -> Work:
             payload.get("device", "cpu"), settings["precision"], settings["layout"] == "channels_last"
         ),
         length=len(whole.train),
+        diagnose=bool(payload.get("diagnose")),
     )
 
 

@@ -165,7 +165,7 @@ def train(arena: Arena, todo: Sequence[Run]) -> None:
     study began.
     """
     folder = arena.folder
-    jobs = [Job(r.id, "bakeoff.execute:execute", {"study": str(folder.path.resolve()), "run": r.id}) for r in todo]
+    jobs = [Job(r.id, "bakeoff.execute:execute", _payload(arena, r)) for r in todo]
     if not jobs:
         return
     _refuse_other_versions(folder, arena.execution["versions"])
@@ -176,6 +176,12 @@ def train(arena: Arena, todo: Sequence[Run]) -> None:
             arena.tell(message.job_id, fact)
             if message.kind == "failed":
                 _note_failure(folder, message)
+
+
+def _payload(arena: Arena, planned: Run) -> dict[str, Any]:
+    """Return what a worker needs to know of a run.  The one that repeats another is not looked into: it must agree."""
+    looked = arena.study.execution.diagnose and planned.purpose == "contest" and not planned.id.endswith("-again")
+    return {"study": str(arena.folder.path.resolve()), "run": planned.id, "diagnose": looked}
 
 
 def _refuse_other_versions(folder: StudyFolder, begun: dict[str, str]) -> None:

@@ -167,9 +167,8 @@ class RunFolder:
 
     def rewind(self, epoch: int, step: int) -> None:
         """Forget what came after a checkpoint (`epoch` epochs closed, `step` steps made): it will be written again."""
-        kept = [
-            fact for fact in self._facts() if fact["epoch"] < epoch or (fact["kind"] == "stage" and fact["step"] < step)
-        ]
+        first = {"stage": step, "diagnosis": step + 1}  # of a stage the steps before it count, of a diagnosis its own
+        kept = [fact for fact in self._facts() if fact["epoch"] < epoch or fact["step"] < first.get(fact["kind"], 0)]
         if self.history_file.exists():
             write_text(self.history_file, "".join(json.dumps(fact) + "\n" for fact in kept))
 

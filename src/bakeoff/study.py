@@ -78,6 +78,7 @@ class Execution(_Part):
     """Where and how runs execute; 0 and "auto" are decided once, by measuring, and written in the ledger.
 
     `guards` try every network on a few made-up images before anything trains, and stop a study with a broken one.
+    `diagnose` looks into some steps of every run (train/diagnosis.py); it changes no number and so no run's identity.
     """
 
     device: str = "auto"
@@ -86,6 +87,7 @@ class Execution(_Part):
     threads: int = Field(0, ge=0)
     loaders: int = Field(0, ge=0)
     guards: Literal["on", "off"] = "on"
+    diagnose: bool = False
 
 
 class Candidate(_Part):

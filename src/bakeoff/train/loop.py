@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, cast
 
@@ -20,8 +21,10 @@ from bakeoff.models.spec import Network
 from bakeoff.seeds import fold
 from bakeoff.tasks.inference import Conditions
 from bakeoff.tasks.task import Task
+from bakeoff.train.diagnosis import Diagnosis, observed
 from bakeoff.train.features import FrozenFeatures
 from bakeoff.train.gap import epochs_above, gaps
+from bakeoff.train.probe import probing
 from bakeoff.train.recipe import Recipe
 from bakeoff.train.stages import Moment, RateGroup, Schedule, apply_stage, rate_groups
 
@@ -106,7 +109,7 @@ class Gap:
     steps: int
 
 
-Fact = Step | Epoch | StageStarted | Best | Stopped | Gap
+Fact = Step | Epoch | StageStarted | Best | Stopped | Gap | Diagnosis
 
 
 def to_json(fact: Fact) -> dict[str, Any]:
@@ -216,13 +219,19 @@ def optimiser(groups: Sequence[RateGroup], recipe: Recipe) -> Optimizer:
 
 
 def train(
-    state: State, task: Task, feed: Feed, validate: Validate | None = None, frozen: FrozenFeatures | None = None
+    state: State,
+    task: Task,
+    feed: Feed,
+    validate: Validate | None = None,
+    frozen: FrozenFeatures | None = None,
+    diagnose: bool = False,
 ) -> Iterator[Fact]:
     """Train from the state's step to the recipe's last one, yielding a fact for all that happens.
 
     Between two facts the state is consistent: the caller may export it, or stop.  Every draw depends on the feed's
     seed and the step alone, so a restored state continues as if it had never been cut.  Raises Diverged when the loss
-    is not finite.  With `frozen` the stages that train the head alone read features in the images' stead.
+    is not finite.  With `frozen` the stages that train the head alone read features in the images' stead.  With
+    `diagnose` some steps are looked into, and their Diagnosis comes in front of their Step; nothing else changes.
     """
     conditions = state.conditions
     schedule = state.schedule(feed.steps)
@@ -236,8 +245,12 @@ def train(
         for batch in source.epoch(state.epoch, offset) if offset < feed.steps else ():
             moment = schedule.at(state.step)
             batch = batch.to(conditions.device, conditions.channels_last)
-            loss = training_step(state, task, batch, fold(feed.seed, "step", state.step), moment, learner)
+            looked = diagnose and observed(state.step, feed.steps, state.recipe.epochs)
+            with probing(state.network, learner) if looked else nullcontext() as probe:
+                loss = training_step(state, task, batch, fold(feed.seed, "step", state.step), moment, learner)
             state.seconds = time.perf_counter() - started
+            if probe is not None:
+                yield probe.diagnosis(state.epoch, state.step, (state.step - 1) / feed.steps)
             yield Step(state.step, schedule.steps, state.epoch, loss, moment.rate)
         speed = feed.steps * feed.batch_size / max(1e-9, state.seconds)
         val = validate(state.judged) if validate is not None else {}
