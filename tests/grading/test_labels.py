@@ -218,3 +218,15 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     ):
         failed = CliRunner().invoke(app, ["score", *arguments])
         assert type(failed.exception) is kind, failed.output
+
+
+def test_images_derived_from_others_are_not_judged(tmp_path: Path) -> None:
+    rows = [("a.png", "cat", "", ""), ("b.png", "dog", "", ""), ("a-cutmix.png", "cat", "cutmix", "a.png")]
+    cells = "".join(f"{','.join(row)}\n" for row in rows)
+    truth = table(tmp_path / "truth.csv", f"path,label,derived_by,derived_from\n{cells}")
+    for name, *_ in rows:
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    submission = table(tmp_path / "mine.csv", "id,label\na.png,cat\nb.png,cat\n")
+    assert graded(submission, truth).images == 2  # ids and labels
+    found = graded(submission, truth, format="table")  # a dataset with its images
+    assert (found.images, found.metrics["accuracy"].value) == (2, 0.5)

@@ -99,18 +99,19 @@ def _options(reading: Reading, task: TaskName | None) -> Options:
 def _from(
     source: Path, dataset: Dataset, images: Mapping[Any, str] | None = None, categories: Mapping[Any, str] | None = None
 ) -> Truth:
-    """Make the truth of a dataset read from `source`."""
+    """Make the truth of a dataset read from `source`; derived images are never judged by."""
+    judged = dataset.originals
     return Truth(
         str(source),
         dataset.task,
         dataset.classes,
-        tuple(record.id for record in dataset.records),
-        lambda place: _sound(loaded(dataset, dataset.records[place])),
-        {record.id: record.group for record in dataset.records if record.group is not None},
+        tuple(record.id for record in judged.records),
+        lambda place: _sound(loaded(judged, judged.records[place])),
+        {record.id: record.group for record in judged.records if record.group is not None},
         dataset.fingerprint,
         images or {},
         categories or {},
-        dataset,
+        judged,
     )
 
 
@@ -124,16 +125,17 @@ def _sound(target: Target) -> Target:
 
 
 def _labels(sheet: Sheet, options: Options) -> Truth:
-    """Make the truth of a table of ids and labels, whose images need not be there."""
+    """Make the truth of a table of ids and labels, whose images need not be there; rows of derived images are none."""
     sheet.need("id")
+    originals = [row for row in sheet.rows if not row.text("derived_by")]
     if options.label_from is None:
         sheet.need("label")
-    ids = [row.text("id").replace("\\", "/") for row in sheet.rows]
+    ids = [row.text("id").replace("\\", "/") for row in originals]
     if twice := [id for id, count in Counter(ids).items() if count > 1]:
         raise DataError(f"{sheet.path}: {len(twice)} ids appear more than once: {examples(twice)}")
     rows = [
         (Record(id, id, Label(0), row.text("group") or None), row.text("label") or None)
-        for id, row in zip(ids, sheet.rows, strict=True)
+        for id, row in zip(ids, originals, strict=True)
     ]
     return _from(sheet.path, assemble(sheet.path.parent, rows, "table", options, [], "have no label"))
 
