@@ -40,6 +40,7 @@ EXAMPLES = {
     "small": ("small:cnn", "small:mlp", "small:resnet", "small:vit"),
     "torchvision": ("torchvision:shufflenet_v2_x0_5", "torchvision:mobilenet_v3_small", "torchvision:squeezenet1_1"),
     "timm": ("timm:test_resnet", "timm:test_vit", "timm:mobilenetv3_small_050"),
+    "classics": ("classics:zfnet", "classics:plain18"),
     "python": ("own",),
 }
 

@@ -82,7 +82,7 @@ def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classifica
         loaded = weights.load_file(model, spec.weights, (head, *AUXILIARY), lambda state: _adapted(model, state, size))
     body = model
     if spec.head != Head():
-        body, head = _headed(model, head, spec.head, classes, size)
+        body, head = headed(model, head, spec.head, classes, size)
     mean, std = ((0.5,) * 3, (0.5,) * 3) if spec.arch in INCEPTIONS else IMAGENET
     return Network(body, from_children(body, (head,)), mean, std, loaded)
 
@@ -125,13 +125,29 @@ def _card(entry: Any) -> Card:
     return Card(identifier(entry.meta.get("license")), data and f"{data} ({entry.name})", entry.meta.get("recipe"))
 
 
+def finished(model: nn.Module, head: str, spec: ModelSpec, classes: int, size: int) -> Network:
+    """Make a Network of a model like torchvision's that has no published weights: load a file, put the head on, group.
+
+    `head` is the name of its last linear layer.  Raises UsageError when published weights are asked for, and what
+    weights.load_file raises.
+    """
+    if spec.weights == "pretrained":
+        raise UsageError(f'{spec.source}:{spec.arch} has no published weights; use weights = "none" or a file')
+    loaded = Card(pretraining="none")
+    if spec.weights != "none":
+        loaded = weights.load_file(model, spec.weights, (head,))
+    if spec.head != Head():
+        model, head = headed(model, head, spec.head, classes, size)
+    return Network(model, from_children(model, (head,)), *IMAGENET, loaded)
+
+
 def _head(model: nn.Module) -> str:
     """Return the name of the last layer, a linear one or (SqueezeNet) a 1 x 1 convolution."""
     layers: list[str] = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     return layers[-1]
 
 
-def _headed(model: nn.Module, name: str, head: Head, classes: int, size: int) -> tuple[nn.Module, str]:
+def headed(model: nn.Module, name: str, head: Head, classes: int, size: int) -> tuple[nn.Module, str]:
     """Put another head on: behind the architecture's own pooling, or behind the pooled feature map."""
     last = model.get_submodule(name)
     if head.pool == "default" and isinstance(last, nn.Linear):

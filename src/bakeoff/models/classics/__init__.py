@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bakeoff.data.dataset import TaskName
-from bakeoff.models.classics import segnet
+from bakeoff.models.classics import plain, segnet, zfnet
 from bakeoff.models.spec import Card, ModelSpec, Network
 
 NAME = "classics"
+CLASSIFIERS: dict[str, Callable[[ModelSpec, int, int], Network]] = {
+    **dict.fromkeys(plain.NAMES, plain.build),
+    **dict.fromkeys(zfnet.NAMES, zfnet.build),
+}
 
 
 def names(task: TaskName = "classification") -> tuple[str, ...]:
     """Return the classics for a task."""
-    return segnet.NAMES if task == "semantic" else ()
+    listed: dict[TaskName, tuple[str, ...]] = {"classification": tuple(CLASSIFIERS), "semantic": segnet.NAMES}
+    return listed.get(task, ())
 
 
 def has(arch: str, task: TaskName) -> bool:
@@ -21,9 +28,11 @@ def has(arch: str, task: TaskName) -> bool:
 
 def card(arch: str) -> Card:
     """Return where the published weights come from."""
-    return segnet.card(arch)
+    return segnet.card(arch) if arch in segnet.NAMES else Card()
 
 
-def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classification") -> Network:  # noqa: ARG001
+def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classification") -> Network:
     """Build a classic; see its module."""
-    return segnet.build(spec, classes)
+    if task == "semantic":
+        return segnet.build(spec, classes)
+    return CLASSIFIERS[spec.arch](spec, classes, size)

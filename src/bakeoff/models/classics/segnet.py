@@ -13,9 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bakeoff.errors import UsageError, nearest
+from bakeoff.errors import UsageError
 from bakeoff.models import from_torchvision, weights
 from bakeoff.models.blocks import conv, he_weights
+from bakeoff.models.classics.options import whole_numbers
 from bakeoff.models.encoder_decoder import EncoderDecoder, refuse_head
 from bakeoff.models.skips import Skip
 from bakeoff.models.spec import Card, ModelSpec, Network
@@ -103,17 +104,9 @@ def _body(widths: Widths, classes: int) -> EncoderDecoder:
 
 def _widths(spec: ModelSpec) -> Widths:
     """Return the widths of each stage, after checking the options."""
-    known = ("width",) if spec.arch == "segnet_small" else ()
-    for name, value in spec.options.items():
-        if name not in known:
-            has = f"{nearest(name, known)}; it has {', '.join(known) or 'none'}"
-            raise UsageError(f"classics:{spec.arch} has no option {name!r}{has}")
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"classics:{spec.arch}: option {name} = {value!r} is no positive whole number")
-    if spec.arch == "segnet":
+    width = whole_numbers(spec, {"width": 32} if spec.arch == "segnet_small" else {}).get("width")
+    if width is None:
         return VGG16
-    width = spec.options.get("width", 32)
-    assert isinstance(width, int)
     return ((width, width), (2 * width, 2 * width), (4 * width, 4 * width))
 
 
