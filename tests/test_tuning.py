@@ -14,15 +14,16 @@ from bakeoff import contest, tables, verbs
 from bakeoff.compare import Comparison
 from bakeoff.data import formats
 from bakeoff.data.digits import write_digits
-from bakeoff.errors import Refused, UsageError
+from bakeoff.errors import Refused, RunError, UsageError
 from bakeoff.evaluate.tuned import Choice, Trial, Tuned, best_of, controls
 from bakeoff.files import read_json
+from bakeoff.models.spec import ModelSpec
 from bakeoff.store import Run, StudyFolder
-from bakeoff.study import make_study, read_study, to_toml
+from bakeoff.study import Candidate, make_study, read_study, to_toml
 from bakeoff.train.budget import shortened
 from bakeoff.train.recipe import Recipe, Stage
 from bakeoff.train.space import Range, Tune, edge_of, value_at
-from bakeoff.tuning import draw, unit_points
+from bakeoff.tuning import draw, settings_at, unit_points
 
 Run_ = Callable[..., Comparison]
 WIDE = {"arch": "small:mlp", "options": {"hidden": 64}}
@@ -183,6 +184,29 @@ def test_an_equal_cap_of_seconds_stops_trials(run: Run_, tmp_path: Path) -> None
     assert wide.chosen == {"recipe.epochs": 1}
     assert wide.facts["epochs_done"] == 1
     assert {row.facts["epochs_done"] for row in found.rows} == {2}
+    run({"tune.epochs": 0.5}, folder="whole")
+    capped = run({"tune.seconds": 1e-6, "tune.epochs": 0.5}, folder="whole")
+    assert [one.used for one in capped.tuning] == [1, 1]  # trials made before there was a cap do not count beyond it
+
+
+def test_an_answer_to_another_question_is_not_given_while_a_changed_study_tunes(run: Run_, tmp_path: Path) -> None:
+    run()
+
+    def cut(_id: str, fact: dict[str, Any]) -> None:
+        if fact["kind"] == "finished":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run({"recipe.stages": [{"rate": 1e-3}]}, tell=cut)
+    with pytest.raises(RunError, match="has not begun"):
+        contest.judge(tmp_path / "study")
+
+
+def test_a_factor_on_the_rates_is_one_on_the_heads_own_too() -> None:
+    stages = (Stage(layers="head", rate=0.5, epochs=1), Stage(rate=0.1, head_rate=0.2))
+    candidate = Candidate(name="a", model=ModelSpec(arch="small:mlp"), recipe=Recipe(stages=stages))
+    rates = {"stages.0.rate": 1.0, "stages.1.rate": 0.2, "stages.1.head_rate": 0.4}
+    assert settings_at(candidate, {"rate": 2.0}) == {f"recipe.{name}": rate for name, rate in rates.items()}
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -196,6 +220,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tune.space": {"recipe.label_smoothing": {"low": 0.0, "high": 2.0}}}, "label_smoothing"),  # out of its bounds
     ({"tune.space": {"recipe.batch": [8, 4000]}}, r"recipe\.batch = 4000 is more than"),  # found before it trains
     ({"split.val": 0}, "tuning chooses by validation images"),  # nothing to choose by
+    (
+        {"tune.space": {"model.options.width": [8, 16]}},
+        "tune.space, wide: .*has no option 'width'",
+    ),  # misfit
 ]
 
 

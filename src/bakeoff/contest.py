@@ -55,10 +55,17 @@ def run(study: Study, path: Path, tell: Tell = silent) -> Comparison:
             build_targets(prepared.dataset, folder.cache, size, study.resize)
         execution = decide(study, prepared, folder, tell)
         arena = Arena(study, prepared, execution, folder, tell)
+        _forget_other_plan(study, folder)
         chosen = tune(arena)
         _compete(study, race(arena, chosen), chosen)
         _time_predictions(folder, execution, tell)
         return judge(path)
+
+
+def _forget_other_plan(study: Study, folder: StudyFolder) -> None:
+    """Remove the plan of a question that was asked before in this folder: its answer is not that of this study."""
+    if folder.plan.exists() and read_json(folder.plan)["study"] != study.model_dump(mode="json"):
+        folder.plan.unlink()
 
 
 def _compete(study: Study, raced: Race, chosen: Chosen) -> None:
@@ -232,7 +239,7 @@ def judge(path: Path) -> Comparison:
     """
     folder = StudyFolder(path)
     if not folder.plan.exists():
-        raise RunError(f"{path}: nothing has been trained yet; run `bakeoff run {path}`")
+        raise RunError(f"{path}: this study's contest has not begun yet; run `bakeoff run {path}`")
     plan = read_json(folder.plan)
     study = make_study(plan["study"], str(folder.plan))
     looks, ids = _reached(folder, study, plan.get("looks", [plan["runs"]]))

@@ -19,6 +19,7 @@ from bakeoff.errors import UsageError
 from bakeoff.evaluate.tuned import Choice, Part, Trial, Tuned, best_of
 from bakeoff.files import read_json, write_json
 from bakeoff.findings import printable
+from bakeoff.models import build, python_file
 from bakeoff.prepare import Prepared
 from bakeoff.runs import Arena, Chosen, Variant, finish, make_run
 from bakeoff.settings import set_value
@@ -83,7 +84,8 @@ def recorded(folder: StudyFolder, study: Study) -> Record | None:
 def extremes(study: Study, prepared: Prepared) -> list[Candidate]:
     """Return every tuned candidate at the ends of the space and at each choice, to be checked like other candidates.
 
-    Raises UsageError where a setting does not fit a candidate, or where there are no validation images to choose by.
+    Networks that the space changes are built once, without weights.  Raises UsageError where a setting does not fit a
+    candidate, or where there are no validation images to choose by.
     """
     candidates = tunable(study)
     if candidates and any(not part.val for part in prepared.splits.parts):
@@ -93,18 +95,42 @@ def extremes(study: Study, prepared: Prepared) -> list[Candidate]:
         for path, dimension in study.tune.space.items()
         for value in ((dimension.low, dimension.high) if isinstance(dimension, Range) else dimension)
     ]
-    return [laid_over(candidate, settings_at(candidate, point)) for candidate in candidates for point in points]
+    found = [laid_over(candidate, settings_at(candidate, point)) for candidate in candidates for point in points]
+    _build_changed(study, prepared, found)
+    return found
+
+
+def _build_changed(study: Study, prepared: Prepared, candidates: Sequence[Candidate]) -> None:
+    """Build each network that no candidate declares; raises UsageError naming the candidate whose it cannot be.
+
+    One from a Python file is left to its trial: its code runs in workers alone.
+    """
+    known = [candidate.model for candidate in study.candidates]
+    dataset = prepared.dataset
+    for candidate in candidates:
+        model = candidate.model
+        if model in known or model.source == python_file.NAME:
+            continue
+        known.append(model)
+        bare = model.model_copy(update={"weights": "none"})
+        try:
+            build(bare, len(dataset.classes), model.size or study.size, dataset.task)
+        except UsageError as error:
+            raise UsageError(f"tune.space, {printable(candidate.name)}: {error}") from None
 
 
 def settings_at(candidate: Candidate, point: Point) -> dict[str, Any]:
     """Return the settings, by dotted path in the candidate, that a point of the space stands for.
 
-    "rate" multiplies the rate of every stage.
+    "rate" multiplies the rate of every stage, and the head's own where it has one.
     """
     settings = {path: value for path, value in point.items() if path != RATE}
     if RATE in point:
         for place, stage in enumerate(candidate.recipe.stages):
-            settings[f"recipe.stages.{place}.rate"] = float(f"{stage.rate * point[RATE]:.6g}")
+            rates = {"rate": stage.rate, "head_rate": stage.head_rate}
+            for name, rate in rates.items():
+                if rate is not None:
+                    settings[f"recipe.stages.{place}.{name}"] = float(f"{rate * point[RATE]:.6g}")
     return settings
 
 
@@ -227,9 +253,14 @@ def _rounds(arena: Arena, plans: Sequence[Sequence[Run]]) -> Iterator[tuple[str,
         yield "tuning", [runs[number] for number in range(most) for runs in plans]
         return
     for number in range(most):
-        able = [runs for runs in plans if sum(spent(arena.folder, run.id) for run in runs[:number]) < cap]
+        able = [runs for runs in plans if _affordable(arena.folder, [run.id for run in runs], number, cap)]
         if able:
             yield f"tuning, trial {number + 1} of {most}", [runs[number] for runs in able]
+
+
+def _affordable(folder: StudyFolder, ids: Sequence[str], number: int, cap: float | None) -> bool:
+    """Say whether the trial of this number may begin: those before it have not used up the seconds."""
+    return cap is None or sum(spent(folder, id) for id in ids[:number]) < cap
 
 
 def spent(folder: StudyFolder, id: str) -> float:
@@ -261,7 +292,9 @@ class _Reader:
         trials = tuple(
             self.trial(number, point, run)
             for number, (point, run) in enumerate(zip(points, runs, strict=False))
-            if run is not None and run.state in ("done", "failed")
+            if run is not None
+            and run.state in ("done", "failed")
+            and _affordable(self.folder, entry["runs"], number, self.rule.seconds)
         )
         best = best_of(trials, self.metric.higher_is_better)
         settings = settings_at(candidate, points[best]) if best else {}

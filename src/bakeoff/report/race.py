@@ -12,7 +12,8 @@ from bakeoff.report.wording import unit
 def race(material: Material) -> list[Section]:
     """Return the section of a study that raced or looked more than once; nothing for the others."""
     raced = read_part(material.folder.plan).get("race")  # else race.json is of an earlier study in this folder
-    content = read_part(material.folder.race) if raced else {}
+    content = read_part(material.folder.race)
+    content = content if raced and content.get("sentence") == raced else {}
     looks = material.comparison.looks
     if not content and not looks.where:
         return []
