@@ -7,13 +7,20 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
+from bakeoff.data.examples import example
+from bakeoff.data.load import Batch
 from bakeoff.errors import UsageError
 from bakeoff.models import build, catalogue, classics
+from bakeoff.models.features import cut
 from bakeoff.models.layers import describe
-from bakeoff.models.spec import ModelSpec, Network
+from bakeoff.models.spec import Head, ModelSpec, Network
+from bakeoff.tasks.classification import Classification
+from bakeoff.train.recipe import Stage
+from bakeoff.train.stages import apply_stage
 
 
 def make(arch: str, classes: int = 3, size: int = 64, options: dict[str, Any] | None = None) -> Network:
@@ -68,6 +75,40 @@ class Nothing(nn.Module):
         return features.new_zeros(())
 
 
+def auxiliary_losses(network: Network, batch: Batch) -> list[torch.Tensor]:
+    """Return the losses of all outputs by torchvision's own GoogLeNet with the network's weights, in train mode."""
+    model = torchvision.models.googlenet(weights=None, aux_logits=True, num_classes=3, init_weights=False)
+    model.load_state_dict(network.body.state_dict())
+    torch.manual_seed(5)
+    output = model.train()((batch.images - 0.5) / 0.5)
+    return [nn.functional.cross_entropy(logits, batch.targets).detach() for logits in output]
+
+
+def test_auxiliary_losses_count_in_training_and_in_nothing_else() -> None:
+    network, task = make("googlenet_aux").train(), Classification(("a", "b", "c"))
+    batch = example("classification", 3, 6, 64)
+    own, second, first = auxiliary_losses(network, batch)
+    torch.manual_seed(5)
+    loss = task.loss(network, batch)
+    assert float(loss.detach()) == pytest.approx(float(own + 0.3 * second + 0.3 * first), rel=1e-6)
+    loss.backward()
+    assert not [name for name, parameter in network.named_parameters() if parameter.grad is None]
+    assert {"aux1.fc2.weight", "aux2.fc2.weight", "fc.weight"} <= set(network.groups[-1])
+    with torch.inference_mode():
+        before = network.eval()(batch.images)
+        for part in ("aux1", "aux2"):
+            for parameter in network.body.get_submodule(part).parameters():
+                parameter.fill_(7.0)
+        assert torch.equal(network(batch.images), before)
+
+
+def test_features_cannot_stand_in_for_a_backbone_with_auxiliary_classifiers() -> None:
+    network = make("googlenet_aux")
+    apply_stage(network, Stage(layers="head"))
+    with pytest.raises(UsageError, match="auxiliary classifiers look into the backbone"):
+        cut(network, torch.rand(2, 3, 64, 64))
+
+
 def test_a_classic_takes_its_own_file(tmp_path: Path) -> None:
     small = {"width": 12, "hidden": 16}
     source = make("zfnet", options=small)
@@ -88,6 +129,11 @@ def test_a_classic_takes_its_own_file(tmp_path: Path) -> None:
         (ModelSpec(arch="zfnet@none", options={"widht": 8}), r"no option 'widht' \(did you mean width"),  # a typo
         (ModelSpec(arch="zfnet@none", options={"hidden": 0}), "no positive whole number"),  # too narrow
         (ModelSpec(arch="plain34@none", options={"width": 8}), "no option 'width'; it has none"),  # it is ResNet's
+        (
+            ModelSpec(arch="googlenet_aux@none", options={"aux_logits": False}),
+            "without them it is torchvision:googlenet",
+        ),
+        (ModelSpec(arch="googlenet_aux@none", head=Head(pool="max")), "auxiliary outputs need head.pool"),  # cut off
     ],
 )
 def test_what_cannot_be_built_is_told(spec: ModelSpec, message: str) -> None:

@@ -41,7 +41,7 @@ def catalogue(
 
     `pattern` is a shell pattern (resnet*) or a part of the name; `licence` a part of the licence ("apache"), "none" for
     weights whose licence is not stated, or one of licences.KINDS for weights of that kind.  Models whose size is not
-    known do not pass `max_parameters`.  Raises UsageError for a family or task that does not exist.
+    known do not pass `max_parameters`.  Raises UsageError for a family, task or licence that does not exist.
     """
     if task is not None and task not in TASK_NAMES:
         raise UsageError(f"unknown task {task!r}{nearest(task, TASK_NAMES)}; known are {', '.join(TASK_NAMES)}")
@@ -55,6 +55,7 @@ def catalogue(
         for name in dict.fromkeys(name for one in TASK_NAMES if task in (None, one) for name in member.names(one))
         if _matches(name, pattern) or _matches(f"{member.NAME}:{name}", pattern)
     ]
+    _check_licence(licence, entries)
     return [
         found
         for found in entries
@@ -82,6 +83,15 @@ def _matches(name: str, pattern: str | None) -> bool:
         return True
     wild = any(sign in pattern for sign in "*?[")
     return fnmatchcase(name.lower(), pattern.lower()) if wild else pattern.lower() in name.lower()
+
+
+def _check_licence(asked: str | None, entries: list[Entry]) -> None:
+    """Refuse a licence that is no kind, nor part of one that is known or stated: a list without rows would say less."""
+    stated = {entry.licence or "" for entry in entries}
+    known = {*licences.KINDS, *licences.PERMISSIVE, *licences.RESTRICTED, "none"}
+    if asked is not None and not any(asked.lower() in name.lower() for name in known | stated):
+        kinds = ", ".join(licences.KINDS)
+        raise UsageError(f"no weights have the licence {asked!r}{nearest(asked, sorted(known))}; kinds are {kinds}")
 
 
 def _licensed(found: Entry, licence: str) -> bool:

@@ -160,10 +160,12 @@ def _trace(network: Network, images: Tensor) -> tuple[list[Call], Tensor]:
     handles += [module.register_forward_hook(end) for module in names]
     torch.manual_seed(SEEDS[0])
     try:
-        logits: Tensor = network(images)
+        logits = network(images)
     finally:
         for handle in handles:
             handle.remove()
+    if not isinstance(logits, Tensor):
+        raise UsageError("auxiliary classifiers look into the backbone; use recipe.cache_features = false")
     return calls, logits
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bakeoff.data.dataset import TaskName
 from bakeoff.errors import UsageError
-from bakeoff.models import torchvision_detection, torchvision_semantic, weights
+from bakeoff.models import auxiliary, torchvision_detection, torchvision_semantic, weights
 from bakeoff.models.groups import from_children
 from bakeoff.models.head import Pool, attach, classifier, first_line
 from bakeoff.models.licences import identifier
@@ -20,7 +20,6 @@ from bakeoff.models.spec import Card, Head, ModelSpec, Network
 NAME = "torchvision"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 INCEPTIONS = ("googlenet", "inception_v3")  # trained on -1..1; torchvision converts inside, we by mean and std
-AUXILIARY = ("aux1", "aux2", "AuxLogits")  # their training-only outputs: switched off, we want logits alone
 SWAG = "cc-by-nc-4.0"  # the licence of its weights of that name, by torchvision's README
 ENDS = ("avgpool", "flatten", "dropout", "fc", "classifier", "head", "heads")  # children behind the feature map
 
@@ -63,28 +62,31 @@ def published(arch: str, which: str = "pretrained") -> Any:
 
 
 def build(spec: ModelSpec, classes: int, size: int, task: TaskName = "classification") -> Network:
-    """Build a torchvision classifier for images of `size` pixels, or a network of another task; no auxiliary outputs.
+    """Build a torchvision classifier for images of `size` pixels, or a network of another task.
 
-    `weights` may also name an entry of torchvision's, such as "IMAGENET1K_V1".  Raises UsageError for options or sizes
-    that the architecture refuses, ResourceError when the weights cannot be had, WeightsMismatch for a file that does
-    not fit.
+    GoogLeNet and Inception have no auxiliary outputs unless the option aux_logits is true.  `weights` may also name an
+    entry of torchvision's, such as "IMAGENET1K_V1".  Raises UsageError for options or sizes that the architecture
+    refuses, ResourceError when the weights cannot be had, WeightsMismatch for a file that does not fit.
     """
     if task == "semantic":
         return torchvision_semantic.build(spec, classes)
     if task != "classification":
         return torchvision_detection.build(spec, classes)
     model = _create(spec, classes, size)
+    auxiliary.attach_losses(model, spec)
     head = _head(model)
     loaded = Card(pretraining="none")
     if spec.weights == "pretrained" or spec.weights.startswith("IMAGENET1K_"):
         loaded = _download(model, spec, head, size)
     elif spec.weights != "none":
-        loaded = weights.load_file(model, spec.weights, (head, *AUXILIARY), lambda state: _adapted(model, state, size))
+        loaded = weights.load_file(
+            model, spec.weights, (head, *auxiliary.PARTS), lambda state: _adapted(model, state, size)
+        )
     body = model
     if spec.head != Head():
         body, head = headed(model, head, spec.head, classes, size)
     mean, std = ((0.5,) * 3, (0.5,) * 3) if spec.arch in INCEPTIONS else IMAGENET
-    return Network(body, from_children(body, (head,)), mean, std, loaded)
+    return Network(body, from_children(body, (*auxiliary.PARTS, head)), mean, std, loaded)
 
 
 def _create(spec: ModelSpec, classes: int, size: int) -> nn.Module:
@@ -112,7 +114,7 @@ def _download(model: nn.Module, spec: ModelSpec, head: str, size: int) -> Card:
     """Load published weights through torchvision's own code, from its cache where they are."""
     entry, name = published(spec.arch, spec.weights), f"torchvision:{spec.arch}"
     state = weights.published_state(entry, name)
-    note = weights.fit(model, state, (head, *AUXILIARY), name, lambda found: _adapted(model, found, size))
+    note = weights.fit(model, state, (head, *auxiliary.PARTS), name, lambda found: _adapted(model, found, size))
     page = _card(entry)
     return Card(page.licence, page.pretraining, page.url, note)
 

@@ -87,7 +87,8 @@ class Card:
 class Network(nn.Module):
     """images (B, 3, H, W), float in 0..1, RGB -> what the task needs; normalisation is part of the network.
 
-    classification  logits (B, classes)
+    classification  logits (B, classes); in train mode it may give a list of (share, logits) instead, its own logits
+                    first: the loss is the sum of share x loss (auxiliary classifiers)
     semantic        logits (B, classes, H, W)
     detection       network(images, targets) gives a dict of losses (scalars; targets as in load.Batch, labels from 0)
                     network(images) in eval mode a list of B dicts: boxes (N, 4) float x1 y1 x2 y2 in the images'

@@ -53,11 +53,18 @@ class Classification:
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss, in float32, for targets (B,) of indices or (B, classes) of probabilities.
 
-        With class weights it is the weighted mean, by the weight of each target (see label_loss).
+        With class weights it is the weighted mean, by the weight of each target (see label_loss).  Of a network with
+        auxiliary classifiers, which gives a list of (share, logits), it is the sum of share x loss.
         """
+        output = net(batch.images)
+        parts = output if isinstance(output, list) else [(1.0, output)]
+        losses = [share * self._loss(logits.float(), batch.targets) for share, logits in parts]
+        return sum(losses[1:], losses[0])
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of logits (B, classes) in float32."""
         from bakeoff.tasks import label_loss
 
-        logits, targets = net(batch.images).float(), batch.targets
         weights = None if self.class_weights is None else logits.new_tensor(self.class_weights)
         loss = label_loss.focal if self.focal else label_loss.cross_entropy
         return loss(logits, targets, weights, self.label_smoothing)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bakeoff.data.dataset import TaskName
-from bakeoff.models.classics import plain, segnet, zfnet
+from bakeoff.models.classics import googlenet, plain, segnet, zfnet
 from bakeoff.models.spec import Card, ModelSpec, Network
 
 NAME = "classics"
 CLASSIFIERS: dict[str, Callable[[ModelSpec, int, int], Network]] = {
+    **dict.fromkeys(googlenet.NAMES, googlenet.build),
     **dict.fromkeys(plain.NAMES, plain.build),
     **dict.fromkeys(zfnet.NAMES, zfnet.build),
 }
@@ -28,6 +29,8 @@ def has(arch: str, task: TaskName) -> bool:
 
 def card(arch: str) -> Card:
     """Return where the published weights come from."""
+    if arch in googlenet.NAMES:
+        return googlenet.card()
     return segnet.card(arch) if arch in segnet.NAMES else Card()
 
 
