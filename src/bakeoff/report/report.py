@@ -18,6 +18,7 @@ from bakeoff.findings import lowered, plural
 from bakeoff.report import classification, objects, semantic, wording
 from bakeoff.report.cost import cost
 from bakeoff.report.data_size import data_size
+from bakeoff.report.diagnosis import diagnosis
 from bakeoff.report.learning import learning
 from bakeoff.report.material import Material, read_comparison, read_material
 from bakeoff.report.race import race
@@ -66,9 +67,10 @@ def render(folder: StudyFolder) -> str:
     comparison = read_comparison(folder)
     part = TASK_PARTS.get(comparison.task, TaskPart())
     material = read_material(folder, comparison, part.metrics)
-    before = [*(make(material) for make in (verdict, candidates, differences, cost, learning)), *data_size(material)]
+    before = [*(make(material) for make in (verdict, candidates, differences, cost, learning))]
+    before += [*diagnosis(material), *data_size(material)]
     after = [*tuning(material), *race(material), *(make(material) for make in (checks, making))]
-    style = "".join(map(_asset, ("style.css", *part.styles)))
+    style = "".join(map(_asset, ("style.css", "diagnosis.css", *part.styles)))
     script = "".join(map(_asset, ("script.js", *part.scripts)))
     return (
         _environment()
