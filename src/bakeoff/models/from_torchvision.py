@@ -156,10 +156,10 @@ def headed(model: nn.Module, name: str, head: Head, classes: int, size: int) -> 
         model.set_submodule(name, classifier(last.in_features, head, classes))
         return model, name
     kind = "avg" if head.pool == "default" else head.pool
-    return attach(_trunk(model), Pool(kind), head, classes, size), "head"
+    return attach(trunk_of(model), Pool(kind), head, classes, size), "head"
 
 
-def _trunk(model: nn.Module) -> nn.Module:
+def trunk_of(model: nn.Module) -> nn.Module:
     """Return the part up to the feature map: the children in order, until pooling or classifier."""
     import torchvision
 
