@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / "data"))
 from photos import photos
 
 import bakeoff
-from bakeoff import execute, verbs
+from bakeoff import execute, verbs_data
 from bakeoff.cli import app
 from bakeoff.data import formats
 from bakeoff.data.expand import Expansion
@@ -120,7 +120,7 @@ def test_methods_that_the_data_do_not_have(tmp_path: Path) -> None:
     from bakeoff import contest
 
     source = photos(tmp_path / "source", 12)
-    verbs.expand(source, tmp_path / "more", Expansion(cutmix=4))
+    verbs_data.expand(source, tmp_path / "more", Expansion(cutmix=4))
     there = r"plain: recipe.derived names 'cutmixx' \(did you mean cutmix\?\), .*; it has \"all\", \"cutmix\""
     with pytest.raises(UsageError, match=there):
         contest.run(study(tmp_path / "more", {"plain": ["cutmixx"]}), tmp_path / "1")

@@ -17,6 +17,7 @@ from bakeoff.contest import planner_sentence
 from bakeoff.data import formats
 from bakeoff.data.dataset import Dataset
 from bakeoff.data.decode import decode
+from bakeoff.data.expand import Expansion
 from bakeoff.data.sheet import show_sheet
 from bakeoff.errors import BakeoffError, DataError, UnreadableImage, UsageError
 from bakeoff.evaluate.planner import Design
@@ -30,7 +31,8 @@ from bakeoff.settings import set_value
 from bakeoff.store import StudyFolder
 from bakeoff.study import Study, make_study
 from bakeoff.tasks import semantic
-from bakeoff.verbs import find_study, init, run
+from bakeoff.verbs import find_study, init, run, score
+from bakeoff.verbs_data import convert, expand
 
 
 @pytest.fixture
@@ -140,6 +142,53 @@ def test_what_is_wrong_with_the_shared_recipe_is_said_once(recipe: dict[str, Any
     (line,) = refusal({"recipe": recipe})
     assert words in line
     assert "candidates" not in line
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            {"tune": {"space": {"rate": {"lo": 1, "high": 2}}}},
+            "unknown key tune.space.rate.lo (did you mean low?)",
+        ),  # typo
+        (
+            {"tune": {"space": {"rate": {"low": 3, "high": 2}}}},
+            "tune.space.rate: low (3) must be below high (2)",
+        ),  # turned
+        ({"tune": {"space": {"rate": 3}}}, "tune.space.rate: expected a list, [ … ], got 3"),  # neither range nor list
+        ({"looks": 3}, "looks: expected a list, [ … ], got 3"),  # one number
+        ({"recipe": {"derived": "cutmix"}}, "recipe.derived: expected a list, [ … ], got 'cutmix'"),  # one name
+        ({"recipe": {"stages": [{"until": {"gab": 1}}]}}, "recipe.stages.0.until.gab (did you mean gap?)"),  # typo
+        ({"recipe": {"stages": [{"until": "gap"}]}}, "recipe.stages.0.until: expected a table, { key = value, … }"),
+        ({"tune": {"trials": 3}, "candidates": [{"model": "small:cnn", "tune": False}]}, "leave one out"),  # none tuned
+    ],
+)
+def test_a_study_is_refused_in_words_of_its_own(content: dict[str, Any], line: str) -> None:
+    assert any(line in said for said in refusal(content))
+    assert not any("function-" in said or "tuple" in said or "GapRule" in said for said in refusal(content))
+
+
+def test_a_new_folder_lies_outside_of_the_data(photos: Path) -> None:
+    for write in (
+        lambda: expand(photos, photos / "more", Expansion(cutmix=1)),
+        lambda: convert(photos, photos / "x", "table"),
+    ):
+        with pytest.raises(UsageError, match="lies in the folder of the data"):
+            write()
+    assert sorted(path.name for path in photos.iterdir()) == ["cat", "dog"]
+
+
+def test_a_missing_file_is_missed_as_what_it_was_meant_for(photos: Path) -> None:
+    with pytest.raises(UsageError, match=r"labels\.csv: no such file; expected \.csv"):
+        score(photos / "labels.csv", photos)
+    with pytest.raises(UsageError, match=r"net\.onnx: no such file"):
+        expand(photos, photos.parent / "more", Expansion(background=1, model=photos / "net.onnx"))
+
+
+def test_a_licence_that_nothing_has_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"'permisive' \(did you mean permissive\?\)"):
+        catalogue("small:", licence="permisive")
+    assert {entry.family for entry in catalogue("small:cnn", licence="none")} == {"small"}
 
 
 def test_what_is_wrong_with_one_candidate_is_still_said() -> None:

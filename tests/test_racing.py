@@ -138,6 +138,7 @@ def test_what_cannot_be_raced_says_so(start: Start, tmp_path: Path) -> None:
 
     assert not start(named("one", "two"), race=True, tell=tell).dropped
     assert told == ["There was no race: it takes 3 candidates, here are 2."]
+    assert verbs.dry_run(tmp_path / "study")["race"] == "there will be none: it takes 3 candidates, here are 2"
     few = start(named("one", "two", "three"), "few", tell, race=True, split={"val": 0.005, "test": 0.5})
     assert "no race: it is judged on validation, which takes 20 images in 10 groups; here are" in told[1]
     assert len(few.rows) == 3

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from bakeoff.compare import Comparison
     from bakeoff.data.dataset import Dataset
     from bakeoff.study import Study
-    from bakeoff.verbs import audit, convert, demo, doctor, init, models, predict, report, run, score, show, split
+    from bakeoff.verbs import demo, doctor, init, models, predict, report, run, score
+    from bakeoff.verbs_data import audit, convert, show, split
 
 __all__ = [
     "Comparison",
@@ -35,7 +36,12 @@ __all__ = [
     "split",
 ]
 
-_HOMES = {"Comparison": "bakeoff.compare", "Dataset": "bakeoff.data.dataset", "Study": "bakeoff.study"}
+_HOMES = {
+    "Comparison": "bakeoff.compare",
+    "Dataset": "bakeoff.data.dataset",
+    "Study": "bakeoff.study",
+    **dict.fromkeys(("audit", "convert", "show", "split"), "bakeoff.verbs_data"),
+}
 
 
 class _Package(ModuleType):

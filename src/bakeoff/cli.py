@@ -234,7 +234,8 @@ def models(
     """
     from bakeoff import tables, verbs
 
-    table = verbs.layers(name, classes, size, task) if name is not None else None
+    listing = name is None or family is not None or licence is not None
+    table = None if listing else verbs.layers(str(name), classes, size, task)
     if table is not None:
         print_json(tables.layers_json(table)) if as_json else typer.echo(tables.layers_text(table))
         return

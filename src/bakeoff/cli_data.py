@@ -49,17 +49,17 @@ def data_audit(
 
     Example:  bakeoff data audit photos --group-from 'patient(?P<group>[0-9]+)'
     """
-    from bakeoff import verbs
+    from bakeoff import verbs_data
     from bakeoff.data.audit import audit
 
     with show_progress(quiet) as progress:
-        dataset = verbs.read(data, all_settings(sets, data_settings(format, label_from, group_from, task=task)))
+        dataset = verbs_data.read(data, all_settings(sets, data_settings(format, label_from, group_from, task=task)))
         found = audit(dataset, progress=progress.count)
     print_json(found.to_json()) if as_json else print_findings(found.findings)
     if out is None:
         return
     try:  # the findings are told by now, and with --json they stay the only answer
-        verbs.write_audit(out, dataset, found)
+        verbs_data.write_audit(out, dataset, found)
     except ResourceError as error:
         say(f"bakeoff: the contact sheet was not written: {error}; choose another place with --out")
         raise typer.Exit(error.exit_code) from error
@@ -86,7 +86,7 @@ def data_split(
     quiet: Quiet = False,
 ) -> None:
     """Split images: groups and duplicates kept whole, classes balanced, frozen by fingerprint."""
-    from bakeoff import verbs
+    from bakeoff import verbs_data
 
     chosen = {
         "split.val": val,
@@ -99,7 +99,7 @@ def data_split(
         "data.accept_leaks": accept_leaks or None,
     }
     with show_progress(quiet) as progress:
-        splits = verbs.split(data, out, all_settings(sets, chosen), progress.count)
+        splits = verbs_data.split(data, out, all_settings(sets, chosen), progress.count)
     print_findings(splits.findings)
     part = splits.parts[0]
     say(f"{len(splits.parts)} split(s); the first: {len(part.train)} train, {len(part.val)} val, {len(part.test)} test")
@@ -118,10 +118,10 @@ def data_show(
     sets: Sets = None,
 ) -> None:
     """Write a sheet of pictures with their labels."""
-    from bakeoff import verbs
+    from bakeoff import verbs_data
 
     settings = all_settings(sets, data_settings(format, label_from, task=task))
-    typer.echo(verbs.show(data, out, per_class, seed, settings))
+    typer.echo(verbs_data.show(data, out, per_class, seed, settings))
 
 
 @app.command("convert")
@@ -145,10 +145,10 @@ def data_convert(
 
       bakeoff data convert photos.json crops --to folder --as classification
     """
-    from bakeoff import verbs
+    from bakeoff import verbs_data
 
     settings = all_settings(sets, data_settings(format, label_from, group_from, task=task))
-    dataset = verbs.convert(data, out, to, settings, as_task)
+    dataset = verbs_data.convert(data, out, to, settings, as_task)
     typer.echo(f"{out}: {len(dataset)} images of {len(dataset.classes)} classes as {to}, for {dataset.task}")
 
 
@@ -187,13 +187,13 @@ def data_expand(
 
       bakeoff data expand photos more --background 200 --model u2net.onnx --fill backgrounds
     """
-    from bakeoff import verbs
+    from bakeoff import verbs_data
     from bakeoff.data.expand import Expansion
 
     plan = Expansion(originals, background, cutmix, seed, fill, model, family, patches, area)
     settings = all_settings(sets, data_settings(format, label_from, group_from, task=task))
     with show_progress(quiet) as progress:
-        found = verbs.expand(data, out, plan, settings, progress.count)
+        found = verbs_data.expand(data, out, plan, settings, progress.count)
     for note in found.dataset.lineage:
         say(note)
     if found.missing:

@@ -71,7 +71,9 @@ def check_shares(shares: Iterable[float]) -> tuple[float, ...]:
     wanted = tuple(shares)
     for share in wanted:
         if not 0 < share <= 1:
-            raise UsageError(f"a share of the training images must be above 0 and at most 1, not {share:g}")
+            raise UsageError(
+                f"a share of the training images is above 0 and at most 1 (0.5: half of them), not {share:g}"
+            )
     found = tuple(sorted({*wanted, 1.0}))
     if len(found) < 2:
         raise UsageError("a data-size curve needs a share below 1, as in --shares 0.25,0.5")

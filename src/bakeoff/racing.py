@@ -116,6 +116,12 @@ def race(arena: Arena, chosen: Chosen | None = None) -> Race:
     return Race(alive, tuple(dropped), sentence)
 
 
+def foretold(study: Study, prepared: Prepared) -> str:
+    """Say before training what the race will do."""
+    why = _pointless(study, prepared)
+    return f"there will be none: {why}" if why else f"{len(SHARES)} rungs before the contest; whom it drops has no run"
+
+
 def _pointless(study: Study, prepared: Prepared) -> str:
     """Say why there is nothing to race, or on nothing to judge it; empty where there is."""
     if len(study.candidates) <= KEEP:

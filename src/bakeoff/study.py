@@ -16,8 +16,9 @@ from bakeoff.data.decode import Resize
 from bakeoff.errors import UsageError, nearest
 from bakeoff.models.spec import Head, ModelSpec, split_arch
 from bakeoff.settings import set_value, toml_key, toml_value
+from bakeoff.train.gap import GapRule
 from bakeoff.train.recipe import Recipe, Stage
-from bakeoff.train.space import Tune
+from bakeoff.train.space import Range, Tune
 
 
 class _Part(BaseModel):
@@ -27,6 +28,10 @@ class _Part(BaseModel):
 
 
 Part = TypeVar("Part", bound=_Part)
+FORMS = {  # pydantic's words for these are Python's, not TOML's
+    "tuple_type": "expected a list, [ … ]",
+    **dict.fromkeys(("dict_type", "model_type"), "expected a table, { key = value, … }"),
+}
 
 
 class DataSpec(_Part):
@@ -175,8 +180,10 @@ class Study(_Part):
 
     @model_validator(mode="after")
     def _staged(self) -> Study:
-        """Looks must grow and be few, and neither looks nor a race go with cross-validation."""
+        """Something is tuned if asked for; looks must grow and be few; they and a race need a hold-out split."""
         looks = self.looks
+        if self.tune.trials and not any(candidate.tune for candidate in self.candidates):
+            raise ValueError("tune.trials asks for tuning, and every candidate says tune = false: leave one out")
         if looks and (len(looks) > 5 or looks[0] < 3 or any(a >= b for a, b in pairwise(looks))):
             raise ValueError(
                 f"looks must be 1 to 5 growing numbers of seeds, the first 3 at least (fewer can claim nothing), as in "
@@ -307,11 +314,11 @@ def explain(error: ValidationError, source: str) -> str:
     for issue in issues:
         if issue["loc"][:1] == ("candidates",) and _complaint(issue) in shared:
             continue
-        key = ".".join(str(part) for part in issue["loc"])
+        key = ".".join(str(part) for part in issue["loc"] if not str(part).startswith("("))  # (…): one form of several
         if issue["type"] == "extra_forbidden":
             lines.append(f"{source}: unknown key {key}{_hint(str(issue['loc'][-1]))}")
         else:
-            message = issue["msg"].removeprefix("Value error, ")
+            message = FORMS.get(issue["type"], issue["msg"].removeprefix("Value error, "))
             got = "" if issue["type"] in ("missing", "value_error") else f", got {issue['input']!r}"
             lines.append(f"{source}: {key + ': ' if key else ''}{message}{got}")
     return "\n".join(lines)
@@ -336,6 +343,8 @@ def _hint(key: str) -> str:
         "in a model's head": Head,
         "in [recipe] or a candidate's recipe": Recipe,
         "in a recipe's stages": Stage,
+        "in a stage's until": GapRule,
+        "in a range of tune.space": Range,
     }
     places = [place for place, section in sections.items() if key in section.model_fields]
     if places:

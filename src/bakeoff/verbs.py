@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import copy
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bakeoff import contest, demos
 from bakeoff.compare import Comparison
 from bakeoff.curve import SHARES, draw_curve
-from bakeoff.data import audit as audit_room
-from bakeoff.data import formats
-from bakeoff.data.audit import Audit
 from bakeoff.data.cache import Counter
-from bakeoff.data.convert import as_task
-from bakeoff.data.dataset import Dataset, TaskName
-from bakeoff.data.duplicates import clusters, duplicates, signatures
-from bakeoff.data.expand import Expanded, Expansion
-from bakeoff.data.expand import expand as write_expansion
-from bakeoff.data.sheet import audit_sheet, picture_sheet, show_sheet
-from bakeoff.data.split import Splits
 from bakeoff.doctor import doctor as check_environment
 from bakeoff.draft import DEFAULT_MODELS, commented, suggest_size
-from bakeoff.errors import UsageError, nearest
+from bakeoff.errors import UsageError
 from bakeoff.evaluate.score import Score
 from bakeoff.evaluate.score import score as score_model
 from bakeoff.evaluate.size_curve import Curve
 from bakeoff.execution import count_runs
-from bakeoff.files import read_json, replacing, write_json, write_text
+from bakeoff.files import read_json, write_text
 from bakeoff.findings import Finding
 from bakeoff.grading import grade, is_submission
 from bakeoff.models import FAMILIES, TASK_NAMES, find, resolve, trained
@@ -40,17 +29,16 @@ from bakeoff.models.spec import ModelSpec
 from bakeoff.predict import Output, Prediction, find_images, illustrated
 from bakeoff.predict import predict as predict_images
 from bakeoff.predict import write as write_output
-from bakeoff.prepare import Tell, read_data, silent, without_unreadable
-from bakeoff.prepare import split as split_by_rule
+from bakeoff.prepare import Tell, silent
+from bakeoff.racing import foretold
 from bakeoff.report import write_report
 from bakeoff.runs import part_of
 from bakeoff.settings import set_value
 from bakeoff.store import StudyFolder
-from bakeoff.study import DataSpec, SplitSpec, Study, anchor, make_part, make_study, read_study, to_toml
+from bakeoff.study import Study, anchor, make_study, read_study, to_toml
 from bakeoff.tasks import TASKS
 from bakeoff.tuning import count_trials
-
-Settings = Mapping[str, Any]
+from bakeoff.verbs_data import Settings, data_spec, read, task_name
 
 
 def run(
@@ -152,7 +140,7 @@ def demo(
     Tasks other than classification are about scenes that the digits are set into.  `out` is the study's folder
     (default: bakeoff-demo, or bakeoff-demo-<task>).
     """
-    chosen = _task(task)
+    chosen = task_name(task)
     folder = Path(out) if out else demos.folder(chosen)
     content = {**copy.deepcopy(demos.STUDIES[chosen]), "data": {"path": str(demos.data(chosen, folder).resolve())}}
     study = _study(content, settings or {}, "the demo")
@@ -186,95 +174,6 @@ def init(
     study = _study(content, {**suggested, **(settings or {})}, "init")
     write_text(file, commented(dataset, to_toml(study)))
     return file
-
-
-def read(data: str | Path, settings: Settings | None = None) -> Dataset:
-    """Read labelled images in any format; `settings` may hold any field of the [data] section of a study."""
-    return read_data(data_spec(Path(data), settings))
-
-
-def data_spec(path: Path, settings: Settings | None = None) -> DataSpec:
-    """Return the [data] section that settings by dotted path make."""
-    chosen = {key.removeprefix("data."): value for key, value in (settings or {}).items() if key.startswith("data.")}
-    content = anchor({"data": {**chosen, "path": str(path)}}, Path.cwd())
-    return make_part(DataSpec, {**content["data"], "path": str(path)}, "data")
-
-
-def audit(
-    data: str | Path, out: str | Path | None = None, settings: Settings | None = None, progress: Counter | None = None
-) -> Audit:
-    """Audit labelled images and, with `out`, write the findings as an HTML contact sheet."""
-    dataset = read(data, settings)
-    found = audit_room.audit(dataset, progress=progress)
-    if out is not None:
-        write_audit(out, dataset, found)
-    return found
-
-
-def write_audit(out: str | Path, dataset: Dataset, found: Audit) -> None:
-    """Write an audit's findings as an HTML contact sheet."""
-    write_text(Path(out), audit_sheet(dataset, found))
-
-
-def split(
-    data: str | Path, out: str | Path = "split.json", settings: Settings | None = None, progress: Counter | None = None
-) -> Splits:
-    """Split labelled images by the rule of `settings` (split.val, split.test, split.folds, …) and write it as JSON."""
-    dataset = read(data, settings)
-    measured = signatures(dataset, progress=progress)
-    spec = data_spec(Path(data), settings)
-    readable = without_unreadable(dataset, measured.unreadable, spec.skip_unreadable)
-    chosen = {key.removeprefix("split."): value for key, value in (settings or {}).items() if key.startswith("split.")}
-    rule = make_part(SplitSpec, chosen, "split")
-    splits = split_by_rule(rule, readable, clusters(readable, duplicates(measured)), spec.accept_leaks)
-    write_json(Path(out), splits.to_json())
-    return splits
-
-
-def show(
-    data: str | Path, out: str | Path, per_class: int = 8, seed: int = 0, settings: Settings | None = None
-) -> Path:
-    """Write a sheet of pictures with their labels: HTML, or PNG when `out` ends in .png; return its path."""
-    dataset, target = read(data, settings), Path(out)
-    if target.suffix.lower() == ".png":
-        with replacing(target) as temporary:
-            picture_sheet(dataset, per_class, seed).save(temporary, format="PNG")
-    else:
-        write_text(target, show_sheet(dataset, per_class, seed))
-    return target
-
-
-def convert(
-    data: str | Path, out: str | Path, format: str, settings: Settings | None = None, task: str | None = None
-) -> Dataset:
-    """Write labelled images in another format and return the dataset as read back.
-
-    `task` makes other labels of them first: boxes of masks, one image per box, a label map of masks; see data.convert.
-    """
-    dataset = read(data, settings)
-    with tempfile.TemporaryDirectory() as folder:
-        changed = dataset if task is None else as_task(dataset, _task(task), Path(folder) / "images")
-        formats.write(changed, Path(out), format)
-    return formats.read(Path(out), format, task=changed.task)
-
-
-def expand(
-    data: str | Path,
-    out: str | Path,
-    plan: Expansion,
-    settings: Settings | None = None,
-    progress: Counter | None = None,
-) -> Expanded:
-    """Write labelled images into a new folder, and others derived from them that are trained on and never judged by."""
-    return write_expansion(read(data, settings), Path(out), plan, progress)
-
-
-def _task(name: str) -> TaskName:
-    """Return a task's name as it is typed; UsageError for one that there is not."""
-    for task in TASK_NAMES:
-        if name == task:
-            return task
-    raise UsageError(f"unknown task {name!r}{nearest(name, TASK_NAMES)}; known are {', '.join(TASK_NAMES)}")
 
 
 def predict(
@@ -351,6 +250,7 @@ def dry_run(
         "candidates": [candidate.name for candidate in study.candidates],
         "runs": count_runs(study),
         "trials": count_trials(study),
+        **({"race": foretold(study, prepared)} if study.race else {}),
         "planner": planner,
     }
 
@@ -362,7 +262,7 @@ def models(
     found = catalogue(name, family, licence, task=task)
     if name is not None and not found:
         spec = ModelSpec(arch=name, weights="none")
-        find(spec.arch, spec.source, None if task is None else _task(task))
+        find(spec.arch, spec.source, None if task is None else task_name(task))
     return found
 
 
@@ -372,11 +272,11 @@ def layers(name: str, classes: int = 1000, size: int = 224, task: str | None = N
     `task` None: the first that there is such an architecture for.
     """
     spec = ModelSpec(arch=name, weights="none")
-    wanted = TASK_NAMES if task is None else (_task(task),)
+    wanted = TASK_NAMES if task is None else (task_name(task),)
     families = [family for family in FAMILIES if spec.source in (None, family.NAME)]
     if not any(family.has(spec.arch, one) for family in families for one in wanted):
         return None
-    return describe(spec, classes, size, None if task is None else _task(task))[0]
+    return describe(spec, classes, size, None if task is None else task_name(task))[0]
 
 
 def write_predictions(

@@ -88,7 +88,8 @@ def test_an_expansion_by_a_network(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_matting_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "u2net.onnx").write_bytes(b"not a network")
+    for name in ("u2net.onnx", "net.onnx"):
+        (tmp_path / name).write_bytes(b"not a network")
     refused: list[tuple[Path, str | None, type[Exception], str]] = [
         (tmp_path / "u2net.onnx", None, DataError, "cannot be loaded as an ONNX network"),
         (tmp_path / "isnet.onnx", None, UsageError, "no such file"),

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
 
 from simulated_scenes import Scene, box_scene, entries, judge, with_masks
 
-from bakeoff import verbs
+from bakeoff import verbs_data
 from bakeoff.data.masks import to_pixels
 from bakeoff.data.targets import Instances
 from bakeoff.errors import DataError, UsageError
@@ -309,7 +309,7 @@ def light_truth(folder: Path, task: str) -> Path:
 def test_predictions_of_a_model_have_the_score_of_the_model(task: Any, tmp_path: Path) -> None:
     truth = light_truth(tmp_path / "data", task)
     model = Trained(Network(Bright(task), ((),)), ModelSpec(arch="small:cnn"), task, ("dark", "light"), 64, "squash")
-    expected = score(model, verbs.read(truth, {"data.task": task}), device="cpu").metrics
+    expected = score(model, verbs_data.read(truth, {"data.task": task}), device="cpu").metrics
     out = tmp_path / "found.json"
     write(predict(model, [tmp_path / "data" / "images"], device="cpu", threshold=0), Output(out), model)
     found = graded(out, truth)

@@ -42,9 +42,12 @@ class Graded:
 
 
 def is_submission(path: Path) -> bool:
-    """Say whether a path is that of a file of predictions, not of a model: by its suffix, and what a .json says."""
+    """Say whether a path is that of a file of predictions, not of a model: by its suffix, and what a .json says.
+
+    A missing table is one too, so that it is missed as what it was meant for.
+    """
     if not path.is_file():
-        return False
+        return path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".json" and not path.exists()
     if path.suffix.lower() == ".json":
         described = first_mark(path) == "{" and "weights_sha256" in mentions(path, "weights_sha256")
         return not described
@@ -77,8 +80,8 @@ def grade(submission: Path, reading: Reading, against: Path | None = None) -> Sc
 
 def _read(path: Path) -> Sheet | Regions:
     """Read a file of predictions: a sheet of labels, or regions."""
-    if not is_submission(path):
-        what = "no such file" if not path.is_file() else "not a file of predictions"
+    if not (path.is_file() and is_submission(path)):
+        what = "no such file" if not path.exists() else "not a file of predictions"
         raise UsageError(f"{path}: {what}; expected .csv, .tsv, .jsonl or COCO's .json")
     if path.suffix.lower() == ".json":
         return from_coco(path)

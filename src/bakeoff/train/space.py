@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from bakeoff.errors import nearest
 from bakeoff.train.recipe import Recipe
@@ -54,7 +54,15 @@ class Range(BaseModel):
         return "low" if place <= EDGE else "high" if place >= 1 - EDGE else None
 
 
+def _form(given: object) -> str:
+    """Return which form of a dimension is meant, so that an error speaks of that one alone."""
+    return "(range)" if isinstance(given, dict | Range) else "(choices)"
+
+
 Dimension = Range | tuple[Any, ...]
+_Given = Annotated[
+    Annotated[Range, Tag("(range)")] | Annotated[tuple[Any, ...], Tag("(choices)")], Discriminator(_form)
+]
 SPACE: dict[str, Dimension] = {
     RATE: Range(low=0.1, high=10.0, log=True),
     "recipe.weight_decay": Range(low=1e-4, high=0.3, log=True),
@@ -87,7 +95,7 @@ class Tune(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     trials: int = Field(0, ge=0)
-    space: dict[str, Range | tuple[Any, ...]] = SPACE
+    space: dict[str, _Given] = SPACE
     epochs: float = Field(1.0, gt=0, le=1)
     seconds: float | None = Field(None, gt=0)
     nested: bool = True

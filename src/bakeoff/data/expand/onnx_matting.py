@@ -46,9 +46,9 @@ class OnnxMatting:
         Raises UsageError when ONNX Runtime or the file is missing, or the family is unknown; DataError for a file that
         is no such network.
         """
-        self.file, self.family = file, _family(file, family)
         if not file.is_file():
             raise UsageError(f"{file}: no such file; name the ONNX file of a matting network with --model")
+        self.file, self.family = file, _family(file, family)
         runtime = _runtime()
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = 1, 4
