@@ -72,7 +72,7 @@ def check_shares(shares: Iterable[float]) -> tuple[float, ...]:
     for share in wanted:
         if not 0 < share <= 1:
             raise UsageError(
-                f"a share of the training images is above 0 and at most 1 (0.5: half of them), not {share:g}"
+                f"a share of the training images must be above 0 and at most 1, not {share:g} (0.5 is half)"
             )
     found = tuple(sorted({*wanted, 1.0}))
     if len(found) < 2:
