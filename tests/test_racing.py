@@ -50,7 +50,7 @@ def start(digits: Path, tmp_path: Path) -> Start:
             "size": 16,
             "seeds": 3,
             "repeat_one": False,
-            "recipe": {"epochs": 4, "batch": 64, "augment": "none", "stages": [{"rate": 1e-2}]},
+            "recipe": {"epochs": 4, "batch": 16, "augment": "none", "stages": [{"rate": 1e-2}]},
             "candidates": [{"model": model, **candidate} for candidate in candidates],
             **fields,
         }

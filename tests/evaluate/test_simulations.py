@@ -7,6 +7,7 @@ which two seeds of one model disagree, and the variance of the models' differenc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import combinations
@@ -305,6 +306,24 @@ def test_a_second_seed_keeps_the_best_where_seeds_matter_much(seed_sd: float) ->
         assert rate(found) > 90
     else:
         assert rate(first) > 20  # canary: one seed, given a point of spread
+
+
+@pytest.mark.parametrize("seed_sd", [1.0, 15.0])
+def test_two_seeds_do_not_stand_for_many(seed_sd: float) -> None:
+    world = World(H, seed_sd)
+    anyone, normal = list[bool](), list[bool]()
+    for r in range(REPLICATES):
+        tables = world.draw(generator(r, "few seeds"), 300, (2,) * 3)
+        losers = planner.dropped_in_race([table[:1] for table in tables], rungs=2)
+        leader = max(range(3), key=lambda k: float(tables[k][0].mean()))
+        again = planner.behind_leader([tables[k] for k in (leader, *losers)], 2, leader=0, field=3)
+        anyone.append(any(behind.low > 0 for behind in again[1:]))
+        z, own = float(stats.norm.isf(0.05 / 2 / 2)), [tables[k].mean(axis=1) for k in (leader, *losers)]
+        c = float(np.mean([means.var(ddof=1) for means in own]))
+        normal.append(any(float(own[0].mean() - means.mean()) > z * math.sqrt(c) for means in own[1:]))
+    assert rate(anyone) <= 10  # of equals: 2.5 % by the level, and the leader and the losers are chosen by luck
+    if seed_sd > 1:
+        assert rate(normal) > 15  # canary: a normal quantile, as if the spread of two seeds each were known
 
 
 def test_the_race_says_how_far_behind_everyone_is() -> None:

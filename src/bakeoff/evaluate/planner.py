@@ -199,21 +199,26 @@ def behind_leader(
 ) -> list[Behind]:
     """Return how far each candidate of a rung is behind the leader (None: the best mean) on VALIDATION.
 
-    scores[k] (S_k, n_val).  The interval is gap +- z sqrt(V_img + c / S_leader + c / S_k), z the normal quantile at
+    scores[k] (S_k, n_val).  The interval is gap +- t sqrt(V_img + c / S_leader + c / S_k), t Student's quantile at
     .05/(M-1)/rungs for the `field` of M candidates (None: all that are given), V_img the variance of the mean
     difference over images (s2/n_val), or over `groups` (n_val,), and c the seed variance so far: the mean over
-    candidates with two runs or more, and `prior_sd`^2 at least.
+    candidates with two runs or more, and `prior_sd`^2 at least.  The degrees of freedom are Satterthwaite's; a c of
+    few runs has few of them, `prior_sd` is taken for known.
     """
     means = [float(y.mean()) for y in scores]
     first = scores[max(range(len(scores)), key=means.__getitem__) if leader is None else leader]
     codes = np.arange(first.shape[1]) if groups is None else groups
     seen = [float(y.mean(axis=1).var(ddof=1)) for y in scores if len(y) > 1]
     seed = max(prior_sd**2, float(np.mean(seen)) if seen else 0.0)
-    z = float(stats.norm.isf(0.05 / max(1, (field or len(scores)) - 1) / rungs))
+    loose = sum(len(y) - 1 for y in scores) if seed > prior_sd**2 else math.inf
+    level, others = 0.05 / max(1, (field or len(scores)) - 1) / rungs, int(np.unique(codes).size) - 1
     found = []
     for y in scores:
         delta = first.mean(axis=0) - y.mean(axis=0)
-        half = z * math.sqrt(image_variance(delta, codes) + seed / len(first) + seed / len(y))
+        v_img, v_seed = image_variance(delta, codes), seed / len(first) + seed / len(y)
+        spread = v_img**2 / others + v_seed**2 / loose
+        df = (v_img + v_seed) ** 2 / spread if spread > 0 else math.inf
+        half = float(stats.t.isf(level, df)) * math.sqrt(v_img + v_seed)
         found.append(Behind(float(delta.mean()), float(delta.mean()) - half, float(delta.mean()) + half))
     return found
 
