@@ -21,7 +21,7 @@ RANKS = {
     **dict.fromkeys(["train", "export", "grading"], 4),
     **dict.fromkeys(["store", "study", "demos", "draft"], 5),
     **dict.fromkeys(["compare", "prepare", "execute", "timing", "guards"], 6),
-    "execution": 7,
+    **dict.fromkeys(["execution", "winners"], 7),
     "runs": 8,
     **dict.fromkeys(["tuning", "racing"], 9),
     **dict.fromkeys(["contest", "report", "doctor", "tables"], 10),

@@ -304,6 +304,36 @@ def predict(
 
 
 @app.command()
+def explain(
+    model: Annotated[Path, typer.Argument(help="A trained model, a run's folder, or a study (its winner).")],
+    inputs: Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")],
+    method: Annotated[
+        str, typer.Option(help="gradcam, layercam, integrated_gradients, occlusion, … by commas; or all.")
+    ] = "gradcam",
+    wanted: Annotated[str | None, typer.Option("--class", help="Explain this class. Default: the surest.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder for the pictures.")] = Path("explanations"),
+    layer: Annotated[str, typer.Option(help="The layer to look at (bakeoff models NAME lists them).")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines instead of words.")] = False,
+) -> None:
+    """Show why a trained model says what it says: a picture per image, with a check of every map in words.
+
+    Examples:  bakeoff explain STUDY photo.jpg     bakeoff explain STUDY photos --method gradcam,occlusion --class cat
+    """
+    from bakeoff import verbs
+    from bakeoff.explain.explainer import Options
+
+    names = [name.strip() for name in method.split(",") if name.strip()]
+    errors = 0
+    for entry in verbs.explain(model, inputs, out, names, wanted, Options(layer=layer, device=device)):
+        print_json(entry.to_json(), lines=True) if as_json else typer.echo(entry.words)
+        errors += entry.error is not None
+    if errors:
+        say(f"{plural(errors, 'image')} could not be explained; the output says why")
+        raise typer.Exit(3)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Check the environment and bakeoff's own promises (exact resume, statistics) on tiny data."""
     from bakeoff import verbs

@@ -114,8 +114,11 @@ def print_findings(findings: Iterable[Finding]) -> None:
     typer.echo("\n".join(lines) or "nothing found")
 
 
-def print_json(content: Any) -> None:
-    """Print JSON with its schema version; a list stands under "items"."""
+def print_json(content: Any, lines: bool = False) -> None:
+    """Print JSON with its schema version, or as one line without; a list stands under "items"."""
+    if lines:
+        typer.echo(json.dumps(content, allow_nan=False))
+        return
     body = content if isinstance(content, dict) else {"items": content}
     typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, **body}, indent=1))
 

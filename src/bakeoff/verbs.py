@@ -18,7 +18,10 @@ from bakeoff.evaluate.score import Score
 from bakeoff.evaluate.score import score as score_model
 from bakeoff.evaluate.size_curve import Curve
 from bakeoff.execution import count_runs
-from bakeoff.files import read_json, write_text
+from bakeoff.explain.explainer import Options
+from bakeoff.explain.explaining import DEFAULT, Explained, Explaining, find_methods
+from bakeoff.explain.writing import explain_files, plan_pictures
+from bakeoff.files import write_text
 from bakeoff.findings import Finding
 from bakeoff.grading import grade, is_submission
 from bakeoff.models import FAMILIES, TASK_NAMES, find, resolve, trained
@@ -29,6 +32,7 @@ from bakeoff.models.spec import ModelSpec
 from bakeoff.predict import Output, Prediction, find_images, illustrated
 from bakeoff.predict import predict as predict_images
 from bakeoff.predict import write as write_output
+from bakeoff.predict.pictures import file_names
 from bakeoff.prepare import Tell, silent
 from bakeoff.racing import foretold
 from bakeoff.report import write_report
@@ -36,9 +40,9 @@ from bakeoff.runs import part_of
 from bakeoff.settings import set_value
 from bakeoff.store import StudyFolder
 from bakeoff.study import Study, anchor, make_study, read_study, to_toml
-from bakeoff.tasks import TASKS
 from bakeoff.tuning import count_trials
 from bakeoff.verbs_data import Settings, data_spec, read, task_name
+from bakeoff.winners import find_model, is_study
 
 
 def run(
@@ -79,11 +83,6 @@ def curve(
     drawn = draw_curve(found, folder, shares, seeds, tell or silent)
     write_report(StudyFolder(folder))
     return drawn
-
-
-def is_study(target: Path) -> bool:
-    """Say whether a path is a study folder or a study.toml, not data."""
-    return target.suffix == ".toml" or (target / "study.toml").is_file()
 
 
 def write_study(study: Study, file: Path) -> None:
@@ -215,21 +214,6 @@ def score(
     return score_model(found, dataset, None if part is None else part_of(found, dataset, part))
 
 
-def find_model(path: Path) -> Path:
-    """Return the model that a path means: itself, or for a study folder the best run of its best candidate."""
-    folder = StudyFolder(path)
-    if not folder.comparison.exists():
-        if is_study(path):
-            raise UsageError(f"{path}: this study is not finished; run `bakeoff run {path}`, or name one of its runs")
-        return path
-    found = Comparison.from_json(read_json(folder.comparison))
-    best, metric = found.rows[0].candidate, TASKS[found.task](()).table.get(found.metric)
-    run = folder.best_run(best, found.metric, metric is None or metric.higher_is_better)
-    if run is None:
-        raise UsageError(f"{path}: the winner {best} has no finished run here")
-    return folder.run(run.id).path
-
-
 def dry_run(
     target: str | Path,
     out: str | Path | None = None,
@@ -292,6 +276,24 @@ def write_predictions(
     output.folders.check(paths, found.task)
     predictions = predict_images(found, inputs, *how, progress)
     return write_output(illustrated(predictions, paths, output.folders) if paths else predictions, output, found)
+
+
+def explain(
+    model: str | Path,
+    inputs: Iterable[str | Path],
+    out: str | Path = "explanations",
+    methods: Sequence[str] = DEFAULT,
+    wanted: str | None = None,
+    options: Options | None = None,
+) -> Iterator[Explained]:
+    """Show why a trained model (as in predict) says what it says of images: a picture per image in the folder `out`.
+
+    `methods` are names of bakeoff.explain.EXPLAINERS, or "all"; `wanted` is the class to explain (None: what the model
+    is surest of).  Raises Refused, before anything is done, when pictures that are there would be overwritten.
+    """
+    paths, chosen = find_images(inputs), find_methods(methods)
+    files = plan_pictures(Path(out), file_names(paths, ".png"))
+    return explain_files(Explaining(trained.load(find_model(Path(model))), chosen, options or Options()), files, wanted)
 
 
 def doctor() -> tuple[Finding, ...]:

@@ -1,9 +1,15 @@
 """Why a network says what it says: maps over an image, each with a check that it depends on what was learned."""
 
+from bakeoff.explain import gradcam, guided, integrated_gradients, layercam, occlusion, rollout
 from bakeoff.explain.explainer import Explainer, Explanation, Map, Options, Picture, as_explainer, at_rest
 from bakeoff.explain.subject import Subject, find_subject
 
-EXPLAINERS: tuple[Explainer, ...] = ()
+EXPLAINERS: tuple[Explainer, ...] = tuple(
+    map(
+        as_explainer,
+        (gradcam, layercam, integrated_gradients, occlusion, guided, rollout),
+    )
+)
 
 __all__ = [
     "EXPLAINERS",

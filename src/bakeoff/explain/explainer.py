@@ -26,15 +26,17 @@ class Options:
     `layer` is the name of a module of the network's body, as `bakeoff models NAME` lists them ("": the method's own
     choice); `channel` one of its channels (None: the strongest, or all).  `steps` are the points of an integral or of
     an optimisation, `window` is the side of a covering square as a share of the image's, `batch` how many changed
-    copies of the image go through the network at once, `seed` what a method that draws starts from.
+    copies of the image go through the network at once, `seed` what a method that draws starts from, `device` "auto",
+    "cpu", "cuda" or "cuda:1".
     """
 
     layer: str = ""
     channel: int | None = None
-    steps: int = 32
+    steps: int = 50
     window: float = 0.125
     batch: int = 16
     seed: int = 0
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,14 @@ class Explanation:
 
     `map` (S, S) float32, finite, is large where the image speaks for the subject; where `signed`, values below 0 speak
     against it, else there are none.  A method that makes pictures alone has no map.  `note` says in words what cannot
-    be seen: the layer, how exact a sum is, a limit of the method.
+    be seen: how exact a sum is, a limit of the method; `layer` is the module that was looked at ("": none alone).
     """
 
     map: Map | None
     signed: bool = False
     pictures: tuple[Picture, ...] = ()
     note: str = ""
+    layer: str = ""
 
 
 class Explainer(Protocol):

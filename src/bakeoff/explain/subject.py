@@ -16,6 +16,7 @@ from bakeoff.errors import DataError, UsageError, nearest
 from bakeoff.models.spec import Network
 
 THRESHOLD = "score_thresh"  # torchvision's name for the least score that an object must have
+MASKS = "mask_predictor"  # and for the part without which it makes none
 Box = tuple[float, float, float, float]
 
 
@@ -53,7 +54,7 @@ class Subject:
         """
         if self.box is None:
             return self._class(network(images).float().softmax(dim=1))
-        with every_score(network):
+        with scores_alone(network):
             found = network(images)
         likely = [self._object(one) for one in found]
         return torch.stack(likely) + 0.0 * images.sum(dim=(1, 2, 3))  # has a gradient where nothing is found, too
@@ -77,16 +78,21 @@ class Subject:
 
 
 @contextmanager
-def every_score(network: nn.Module) -> Iterator[None]:
-    """Let detectors of torchvision's return objects of any score, however low: a threshold has no gradient."""
-    kept = [(module, getattr(module, THRESHOLD)) for module in network.modules() if hasattr(module, THRESHOLD)]
-    for module, _ in kept:
-        setattr(module, THRESHOLD, 0.0)
+def scores_alone(network: nn.Module) -> Iterator[None]:
+    """Let detectors of torchvision's return boxes of any score, since a threshold has no gradient, and no masks."""
+    kept = [
+        (module, name, getattr(module, name))
+        for module in network.modules()
+        for name in (THRESHOLD, MASKS)
+        if hasattr(module, name)
+    ]
+    for module, name, _ in kept:
+        setattr(module, name, 0.0 if name == THRESHOLD else None)
     try:
         yield
     finally:
-        for module, value in kept:
-            setattr(module, THRESHOLD, value)
+        for module, name, value in kept:
+            setattr(module, name, value)
 
 
 def find_subject(

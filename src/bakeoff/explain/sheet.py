@@ -1,0 +1,97 @@
+"""An entry as one picture: the image, what each method makes of it, and the checks in words below."""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from bakeoff.data.draw import draw, font
+from bakeoff.data.targets import Boxes, LabelMap
+from bakeoff.explain.explainer import Explanation
+from bakeoff.explain.explaining import Answer, Explained
+from bakeoff.explain.paint import Pixels, overlaid
+from bakeoff.explain.subject import Subject
+from bakeoff.findings import printable
+
+TILE, GAP = 320, 12  # pixels
+TITLE, TEXT = 15, 12  # sizes of letters
+COLUMNS = 46  # letters of a line below a tile
+LINE = 17  # pixels from line to line
+INK, PALE, WARNING = (20, 20, 20), (90, 90, 90), (190, 20, 20)
+Tile = tuple[str, Pixels, str, bool]  # title, picture, words, whether they are a warning
+
+
+def sheet(entry: Explained) -> Image.Image:
+    """Return the picture of an entry without an error, tiles side by side in rows of four."""
+    tiles = tiles_of(entry)
+    across = min(4, len(tiles))
+    rows = [tiles[start : start + across] for start in range(0, len(tiles), across)]
+    heights = [2 * GAP + LINE + TILE + LINE * max(len(_lines(words)) for _, _, words, _ in row) for row in rows]
+    page = Image.new("RGB", (across * (TILE + GAP) + GAP, sum(heights) + GAP), "white")
+    top = GAP
+    for row, height in zip(rows, heights, strict=True):
+        for column, tile in enumerate(row):
+            _place(page, tile, (GAP + column * (TILE + GAP), top))
+        top += height
+    return page
+
+
+def tiles_of(entry: Explained) -> list[Tile]:
+    """Return the tiles of an entry: the image with the subject, maps over it, and pictures.
+
+    A method that does not apply has none.
+    """
+    assert entry.pixels is not None
+    assert entry.subject is not None
+    found = entry.subject
+    kind = {"classification": "", "semantic": "its pixels: "}.get(found.task, "object: ")
+    name = textwrap.shorten(printable(found.label), 32, placeholder="…")
+    tiles: list[Tile] = [(f"{kind}{name}", drawn(entry.pixels, found), f"probability {found.probability:.2f}", False)]
+    for one in entry.methods:
+        tiles += _method_tiles(entry.pixels, one.found, one) if one.found is not None else []
+    return tiles
+
+
+def _method_tiles(pixels: Pixels, found: Explanation, one: Answer) -> list[Tile]:
+    """Return the tiles of one method: its map, then its pictures."""
+    tiles: list[Tile] = []
+    if found.map is not None:
+        doubtful = one.check is None or not one.check.depends
+        tiles.append((one.title, overlaid(pixels, found), one.words, doubtful))
+    for picture in found.pictures:
+        words = picture.caption if tiles else f"{picture.caption}; {one.words}".rstrip("; ")
+        tiles.append((one.title, picture.pixels, words, False))
+    return tiles
+
+
+def drawn(pixels: Pixels, found: Subject) -> Pixels:
+    """Draw the subject on the image: an object's box, or a veil over the pixels of the class."""
+    side = pixels.shape[0]
+    if found.box is not None:
+        box = Boxes((side, side), np.array([found.box]), np.zeros(1, np.int64), np.array([found.probability]))
+        return draw(pixels, box, (found.label,))
+    if found.region is not None:
+        region = found.region.cpu().numpy().astype(np.uint8)
+        return draw(pixels, LabelMap(region), ("background", found.label))
+    return pixels
+
+
+def _place(page: Image.Image, tile: Tile, corner: tuple[int, int]) -> None:
+    """Put a tile onto the page."""
+    title, pixels, words, warns = tile
+    (left, top), pen = corner, ImageDraw.Draw(page)
+    pen.text((left, top), title, fill=INK, font=font(TITLE))
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    scale = TILE / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    kind = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS  # pixels of small images stay squares
+    page.paste(picture.resize(size, kind), (left, top + LINE + GAP // 2))
+    for row, line in enumerate(_lines(words)):
+        pen.text((left, top + LINE + TILE + GAP + row * LINE), line, fill=WARNING if warns else PALE, font=font(TEXT))
+
+
+def _lines(words: str) -> list[str]:
+    """Break words into lines."""
+    return textwrap.wrap(printable(words), COLUMNS) or [""]

@@ -1,0 +1,36 @@
+"""Which trained model a path on a command line means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bakeoff.compare import Comparison
+from bakeoff.errors import UsageError
+from bakeoff.files import read_json
+from bakeoff.store import StudyFolder
+from bakeoff.tasks import TASKS
+
+
+def is_study(target: Path) -> bool:
+    """Say whether a path is a study folder or a study.toml, not data."""
+    return target.suffix == ".toml" or (target / "study.toml").is_file()
+
+
+def find_model(path: Path) -> Path:
+    """Return the model that a path means: itself, or for a study folder the best run of its best candidate."""
+    folder = StudyFolder(path)
+    if not folder.comparison.exists():
+        if is_study(path):
+            raise UsageError(f"{path}: this study is not finished; run `bakeoff run {path}`, or name one of its runs")
+        return path
+    found = Comparison.from_json(read_json(folder.comparison))
+    return best_model(folder, found, found.rows[0].candidate)
+
+
+def best_model(folder: StudyFolder, found: Comparison, candidate: str) -> Path:
+    """Return the folder of a candidate's best run; UsageError when it has none that finished."""
+    metric = TASKS[found.task](()).table.get(found.metric)
+    run = folder.best_run(candidate, found.metric, metric is None or metric.higher_is_better)
+    if run is None:
+        raise UsageError(f"{folder.path}: the candidate {candidate} has no finished run here")
+    return folder.run(run.id).path
