@@ -67,7 +67,7 @@ def test_killed_studies_end_as_if_they_had_not_been(tmp_path: Path) -> None:
             "size": 16,
             "seeds": 1,
             "repeat_one": False,
-            "execution": {"precision": "fp32"},
+            "execution": {"precision": "fp32", "diagnose": True},
             "recipe": {"epochs": 4 * KILLS, "batch": 32, "augment": "digits", "ema": 0.9},
             "candidates": ["small:cnn", "small:mlp"],
         }

@@ -22,7 +22,7 @@ from bakeoff.models.spec import ModelSpec, Network
 from bakeoff.models.trained import weights_hash
 from bakeoff.tasks.classification import Classification
 from bakeoff.tasks.inference import Conditions
-from bakeoff.train.diagnosis import MOST, Diagnosis, Inside, inside, moments, observed
+from bakeoff.train.diagnosis import MOST, Diagnosis, Inside, Moment, inside, moments, observed
 from bakeoff.train.features import FrozenFeatures
 from bakeoff.train.loop import Fact, State, Step, to_json, train
 from bakeoff.train.probe import probing
@@ -208,6 +208,12 @@ def seen(gradient: list[float | None], ratio: float = 1e-3, dead: float | None =
 def test_how_the_gradient_flows(found: Inside, flow: str, reach: float | None) -> None:
     assert found.flow == flow
     assert found.reach == pytest.approx(reach)
+
+
+def test_how_the_gradient_began_is_kept_beside_the_median() -> None:
+    course = [Moment(float(at), (stem, 1.0), (1e-3,) * 2, (None,) * 2) for at, stem in enumerate((300.0, 4.0, 2.0))]
+    found = inside(("stem", "head"), course)
+    assert (found.begin, found.reach, found.flow) == (300.0, 4.0, "arrives")
 
 
 def test_groups_that_stand_out_are_named() -> None:

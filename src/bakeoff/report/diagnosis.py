@@ -27,6 +27,7 @@ from bakeoff.train.diagnosis import (
 
 SMALL = (400.0, 220.0)  # size of the charts that show one candidate
 SHADES = 10  # of the lines of layer groups, from stem to head: .d0 to .d9 in diagnosis.css
+CHANGED = 3  # factor from which the way of the gradient in the first step is told beside the median
 EXPONENTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -106,9 +107,10 @@ def _flow(seen: Seen) -> str:
         return "Too few layer groups learn to follow the gradient from one to the other."
     first, last = found.groups[found.first], found.groups[found.last]
     which = "first layer group that learns" if found.first else "first layer group"
-    here = (
-        f"in the {which} ({first}) its norm is {times(found.reach)} that in the last ({last}), median over {seen.basis}"
-    )
+    where = f"in the {which} ({first}) its norm is {times(found.reach)} that in the last ({last})"
+    here = f"{where}, median over {seen.basis}"
+    if found.begin is not None and max(found.begin, found.reach) > CHANGED * min(found.begin, found.reach):
+        here += f"; in the first step {times(found.begin)} it"
     said = {
         "vanishes": f"The gradient vanishes on its way to the stem: {here}",
         "explodes": f"The gradient explodes on its way to the stem: {here}",

@@ -108,7 +108,8 @@ class Inside:
 
     `gradient` and `ratio` are medians over all moments, `dead` over those of the last quarter of the training.
     `first` and `last` are the places of the outermost groups with a gradient, `reach` the median over moments of the
-    first one's gradient norm over the last one's; None where fewer than two groups learn.
+    first one's gradient norm over the last one's, `begin` the same at the first moment that has it; None where fewer
+    than two groups learn.
     """
 
     groups: tuple[str, ...]
@@ -118,6 +119,7 @@ class Inside:
     first: int = 0
     last: int = 0
     reach: float | None = None
+    begin: float | None = None
 
     @property
     def flow(self) -> Literal["vanishes", "explodes", "arrives", "unknown"]:
@@ -154,4 +156,6 @@ def inside(groups: tuple[str, ...], seen: Sequence[Moment]) -> Inside:
     first, last = learning[0], learning[-1]
     pairs = [(moment.gradient[first], moment.gradient[last]) for moment in seen]
     reaches = [low / high for low, high in pairs if low is not None and high]
-    return Inside(groups, gradient, ratio, dead, first, last, median(reaches) if reaches else None)
+    if not reaches:
+        return Inside(groups, gradient, ratio, dead, first, last)
+    return Inside(groups, gradient, ratio, dead, first, last, median(reaches), reaches[0])

@@ -35,7 +35,7 @@ class Probe:
         self.before = [[parameter.detach().clone() for parameter in group] for group in self.learning]
         self.gradients: list[list[Tensor]] = [[] for _ in self.names]
         self.relus = Relus(network)
-        self.weight: Values = ()
+        self.weight = _norms(self.before)
         self.update: Values = ()
 
     def hooks(self, learner: nn.Module) -> Iterator[RemovableHandle]:
@@ -52,12 +52,10 @@ class Probe:
 
     def end(self) -> None:
         """Note how far the weights moved."""
-        moved = [
-            torch._foreach_sub([p.detach() for p in now], before) if now else []
-            for now, before in zip(self.learning, self.before, strict=True)
-        ]
-        self.weight, self.update = _norms(self.before), _norms(moved)
-        self.before = []
+        for now, before in zip(self.learning, self.before, strict=True):
+            if now:
+                torch._foreach_sub_(before, [parameter.detach() for parameter in now])
+        self.update, self.before = _norms(self.before), []
 
     def diagnosis(self, epoch: int, step: int, at: float) -> Diagnosis:
         """Return the fact; see there for the arguments."""
