@@ -40,6 +40,7 @@ ROWS: list[tuple[TaskName, str, dict[str, Any]]] = [
     ("detection", "small:fcos", {}),
     ("detection", "small:faster_rcnn", {"width": 16}),
     ("instance", "small:mask_rcnn", {}),
+    ("detection", "classics:rcnn_small", {}),
 ]
 IDS = [arch for _, arch, _ in ROWS]
 
