@@ -147,9 +147,11 @@ class Slow(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[tuple[int, ...], bool]] = []
+        self.images: list[torch.Tensor] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.calls.append((tuple(images.shape), self.training))
+        self.images.append(images)
         time.sleep(0.004)
         return images.flatten(1)[:, :2]
 
@@ -159,6 +161,7 @@ def test_latency_is_the_median_of_single_images() -> None:
     assert 4 <= latency(network, 8) < 40
     assert set(network.calls) == {((1, 3, 8, 8), False)}
     assert len(network.calls) > 10
+    assert len({tuple(image.flatten().tolist()) for image in network.images}) == len(network.calls)  # none twice
     assert network.training
 
 

@@ -20,6 +20,7 @@ from bakeoff.tasks.inference import PLAIN, Conditions, inferring, predict_pixels
 from bakeoff.tasks.task import Outcomes, Row, Task
 
 LATENCY_IMAGES, LATENCY_SECONDS = 50, 2.0  # single images are timed until one of the two is used up
+WARM_UP = 3  # images that are not counted
 Keep = Callable[[str, Target], None]
 
 
@@ -94,16 +95,26 @@ def stack(rows: Sequence[Row], ids: tuple[str, ...], classes: tuple[str, ...]) -
 
 
 def latency(network: nn.Module, size: int, device: str = "cpu") -> float:
-    """Return the median milliseconds for one image (batch 1, fp32, after warm-up), with the threads that are set."""
-    image = torch.full((1, 3, size, size), 0.5, device=device)
+    """Return the median milliseconds for one image (batch 1, fp32, after warm-up), with the threads that are set.
+
+    Each is a different made-up image with objects in it: a network that looks for things, or remembers what it found
+    in an image, should have to look.
+    """
     times: list[float] = []
     with inferring(network):
-        for _ in range(3):
-            _timed(network, image)
+        for number in range(WARM_UP):
+            _timed(network, _picture(size, number, device))
         began = time.perf_counter()
         while len(times) < LATENCY_IMAGES and (not times or time.perf_counter() - began < LATENCY_SECONDS):
-            times.append(_timed(network, image))
+            times.append(_timed(network, _picture(size, WARM_UP + len(times), device)))
     return 1000 * statistics.median(times)
+
+
+def _picture(size: int, number: int, device: str) -> torch.Tensor:
+    """Return a made-up image (1, 3, size, size)."""
+    from bakeoff.data.examples import example  # imports torchvision
+
+    return example("detection", 3, 1, size, number).images.to(device)
 
 
 def _timed(network: nn.Module, image: torch.Tensor) -> float:
