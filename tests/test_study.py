@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bakeoff import contest, verbs
+from bakeoff import contest, verbs, winners
 from bakeoff.compare import Comparison
 from bakeoff.data import formats
 from bakeoff.data.cache import build_pixels, open_pixels
@@ -94,7 +94,7 @@ def test_what_is_handed_over_and_reported_is_of_the_present_recipe(run: Run, tmp
     run({"recipe.batch": 16})
     folder = StudyFolder(tmp_path / "study")
     planned = set(read_json(folder.plan)["runs"])
-    assert verbs.find_model(folder.path).name in planned
+    assert winners.find_model(folder.path).name in planned
     assert {stored.id for stored in folder.planned()} == planned < {stored.id for stored in folder.runs()}
 
 
@@ -131,7 +131,7 @@ def test_a_split_made_anew_is_not_judged_with_the_old_runs(run: Run, tmp_path: P
     verbs.dry_run(digits, tmp_path / "study", ["small:mlp"], {"size": 16, "split.seed": 1})
     with pytest.raises(Refused, match="data or split changed"):
         contest.judge(tmp_path / "study")
-    model = verbs.find_model(tmp_path / "study")
+    model = winners.find_model(tmp_path / "study")
     with pytest.raises(UsageError, match="another split"):
         verbs.score(model, digits, "test")
 
