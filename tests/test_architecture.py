@@ -25,7 +25,7 @@ RANKS = {
     "runs": 8,
     **dict.fromkeys(["tuning", "racing"], 9),
     **dict.fromkeys(["contest", "report", "doctor", "tables"], 10),
-    **dict.fromkeys(["curve", "verbs_data"], 11),
+    **dict.fromkeys(["curve", "verbs_data", "exhibition"], 11),
     **dict.fromkeys(["verbs", "serve", "progress"], 12),
     **dict.fromkeys(["options", "__init__"], 13),
     "cli_data": 14,

@@ -306,10 +306,10 @@ def predict(
 @app.command()
 def explain(
     model: Annotated[Path, typer.Argument(help="A trained model, a run's folder, or a study (its winner).")],
-    inputs: Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")],
+    inputs: Annotated[list[str] | None, typer.Argument(help="Images, folders or glob patterns.")] = None,
     method: Annotated[
         str, typer.Option(help="gradcam, layercam, integrated_gradients, occlusion, … by commas; or all.")
-    ] = "gradcam",
+    ] = "gradcam,layercam",
     wanted: Annotated[str | None, typer.Option("--class", help="Explain this class. Default: the surest.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="A folder for the pictures.")] = Path("explanations"),
     layer: Annotated[str, typer.Option(help="The layer to look at (bakeoff models NAME lists them).")] = "",
@@ -318,14 +318,21 @@ def explain(
 ) -> None:
     """Show why a trained model says what it says: a picture per image, with a check of every map in words.
 
+    Of a study without images: some test images by every candidate, in its report.
+
     Examples:  bakeoff explain STUDY photo.jpg     bakeoff explain STUDY photos --method gradcam,occlusion --class cat
     """
-    from bakeoff import verbs
+    from bakeoff import exhibition, verbs
     from bakeoff.explain.explainer import Options
 
-    names = [name.strip() for name in method.split(",") if name.strip()]
+    names, options = model_names(method), Options(layer=layer, device=device)
+    if not inputs:
+        with show_progress(as_json) as progress:
+            path = exhibition.explain_study(model, names, options, progress.tell, progress.count)
+        print_json({"report": str(path)}) if as_json else typer.echo(path)
+        return
     errors = 0
-    for entry in verbs.explain(model, inputs, out, names, wanted, Options(layer=layer, device=device)):
+    for entry in verbs.explain(model, inputs, out, names, wanted, options):
         print_json(entry.to_json(), lines=True) if as_json else typer.echo(entry.words)
         errors += entry.error is not None
     if errors:

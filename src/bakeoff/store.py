@@ -1,7 +1,7 @@
 """The study folder: the only module that knows its file names; everything is written by rename.
 
 STUDY/  study.toml data.json split.json audit.json planner.json execution.json tuning.json race.json plan.json
-        latency.json comparison.json curve.json report.html
+        latency.json comparison.json curve.json explanations.json explanations.npz report.html
         cache/pixels-<size>-<resize>.npy
         runs/<run id>/{run.json history.jsonl checkpoints/ model.safetensors model.json outcomes.npz validation.npz
                        predictions.json.gz}
@@ -202,6 +202,8 @@ class StudyFolder:
         self.tuning = path / "tuning.json"
         self.race = path / "race.json"
         self.report = path / "report.html"
+        self.explanations = path / "explanations.json"
+        self.explained = path / "explanations.npz"
         self.cache = path / "cache"
 
     def run(self, id: str) -> RunFolder:

@@ -7,7 +7,7 @@ from pathlib import Path
 from bakeoff.compare import Comparison
 from bakeoff.errors import UsageError
 from bakeoff.files import read_json
-from bakeoff.store import StudyFolder
+from bakeoff.store import Run, StudyFolder
 from bakeoff.tasks import TASKS
 
 
@@ -25,6 +25,26 @@ def find_model(path: Path) -> Path:
         return path
     found = Comparison.from_json(read_json(folder.comparison))
     return best_model(folder, found, found.rows[0].candidate)
+
+
+def shown_runs(folder: StudyFolder, found: Comparison) -> dict[str, Run]:
+    """Return a finished run of every candidate that has one, best candidate first: the best, of the same test images.
+
+    Under cross-validation the first candidate's best run says which repeat and fold they are of.
+    """
+    metric = TASKS[found.task](()).table.get(found.metric)
+    runs: dict[str, Run] = {}
+    for row in found.rows:
+        best = folder.best_run(row.candidate, found.metric, metric is None or metric.higher_is_better)
+        first = next(iter(runs.values()), best)
+        if best is None or first is None:
+            continue
+        part = (first.repeat, first.fold)
+        own = [run for run in folder.planned() if run.candidate == row.candidate and run.state == "done"]
+        same = [best, *(run for run in own if not run.id.endswith("-again"))]
+        if fitting := [run for run in same if (run.repeat, run.fold) == part]:
+            runs[row.candidate] = fitting[0]
+    return runs
 
 
 def best_model(folder: StudyFolder, found: Comparison, candidate: str) -> Path:

@@ -25,7 +25,7 @@ from bakeoff.models.trained import Trained
 from bakeoff.tasks.inference import choose_device
 
 ALL = "all"
-DEFAULT = ("gradcam",)
+DEFAULT = ("gradcam", "layercam")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,11 @@ class Answer:
         if self.found is not None and self.found.map is not None and self.check is None:
             content["empty"] = True
         if self.check is not None:
-            content |= {**vars(self.check), "depends_on_weights": self.check.depends}
+            content |= {
+                **vars(self.check),
+                "depends_on_weights": self.check.depends,
+                "better_than_random": self.check.finds,
+            }
         return content
 
 
@@ -130,7 +134,11 @@ class Explaining:
         for path in paths:
             try:
                 pixels = resize(decode(path), self.model.size, self.model.resize)
-                yield self.image(str(path), pixels, wanted)
+                found = self.image(str(path), pixels, wanted)
+                if all(one.refusal for one in found.methods):
+                    told = "; ".join(f"{one.method}: {one.refusal}" for one in found.methods)
+                    raise UsageError(f"no method that was named can explain this model: {told}; name others, or {ALL}")
+                yield found
             except UnreadableImage as error:
                 yield Explained(str(path), error=error.reason)
             except DataError as error:
@@ -153,9 +161,6 @@ class Explaining:
                     baseline = baseline or removal.random(self.options.seed)
                     one = self._checked(explainer, one, removal, baseline)
                 found.append(one)
-        if all(one.refusal for one in found):
-            told = "; ".join(f"{one.method}: {one.refusal}" for one in found)
-            raise UsageError(f"no method that was named can explain this model: {told}; name others, or {ALL}")
         return Explained(name, subject, pixels, tuple(found))
 
     def _explained(self, explainer: Explainer, image: Tensor, subject: Subject) -> Answer:

@@ -17,6 +17,7 @@ from bakeoff.seeds import fold
 
 TWINS = 3  # random networks that a map is compared with
 INDEPENDENT = 0.5  # a mean correlation from here on: the map does not depend on the weights
+MARK = "THIS MAP DOES NOT DEPEND ON THE WEIGHTS: random ones, asked the same, give nearly the same"
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,19 @@ class Check:
         return self.correlation < INDEPENDENT
 
     @property
+    def finds(self) -> bool:
+        """Whether what it marks matters more than a random order, by one of the two scores at least."""
+        return self.deletion < self.deletion_random or self.insertion > self.insertion_random
+
+    @property
     def words(self) -> str:
         """All of it in words."""
-        verdict = "" if self.depends else " (THIS MAP DOES NOT DEPEND ON THE WEIGHTS: random ones give nearly the same)"
+        chance = "" if self.finds else ": no better than a random order"
+        verdict = "" if self.depends else f" ({MARK})"
         return (
             f"correlation with random weights {self.correlation:.2f}{verdict}; deletion {self.deletion:.2f} "
             f"(random order {self.deletion_random:.2f}), insertion {self.insertion:.2f} "
-            f"(random order {self.insertion_random:.2f})"
+            f"(random order {self.insertion_random:.2f}){chance}"
         )
 
 

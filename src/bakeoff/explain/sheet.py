@@ -70,8 +70,7 @@ def drawn(pixels: Pixels, found: Subject) -> Pixels:
     """Draw the subject on the image: an object's box, or a veil over the pixels of the class."""
     side = pixels.shape[0]
     if found.box is not None:
-        box = Boxes((side, side), np.array([found.box]), np.zeros(1, np.int64), np.array([found.probability]))
-        return draw(pixels, box, (found.label,))
+        return draw(pixels, Boxes((side, side), np.array([found.box]), np.zeros(1, np.int64)), (found.label,))
     if found.region is not None:
         region = found.region.cpu().numpy().astype(np.uint8)
         return draw(pixels, LabelMap(region), ("background", found.label))

@@ -19,6 +19,7 @@ from bakeoff.report import classification, objects, semantic, wording
 from bakeoff.report.cost import cost
 from bakeoff.report.data_size import data_size
 from bakeoff.report.diagnosis import diagnosis
+from bakeoff.report.explanations import explanations
 from bakeoff.report.learning import learning
 from bakeoff.report.material import Material, read_comparison, read_material
 from bakeoff.report.race import race
@@ -70,7 +71,7 @@ def render(folder: StudyFolder) -> str:
     before = [*(make(material) for make in (verdict, candidates, differences, cost, learning))]
     before += [*diagnosis(material), *data_size(material)]
     after = [*tuning(material), *race(material), *(make(material) for make in (checks, making))]
-    style = "".join(map(_asset, ("style.css", "diagnosis.css", *part.styles)))
+    style = "".join(map(_asset, ("style.css", "diagnosis.css", "explanations.css", *part.styles)))
     script = "".join(map(_asset, ("script.js", *part.scripts)))
     return (
         _environment()
@@ -79,7 +80,7 @@ def render(folder: StudyFolder) -> str:
             material=material,
             comparison=comparison,
             metric=material.metric,
-            sections=[*before, *part.sections(material), *after],
+            sections=[*before, *part.sections(material), *explanations(material), *after],
             style=Markup(style),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
