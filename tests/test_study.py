@@ -19,7 +19,6 @@ from bakeoff.errors import DataError, Refused, RunError, UsageError
 from bakeoff.files import read_json, write_json
 from bakeoff.store import StudyFolder
 from bakeoff.study import make_study, read_study, to_toml
-from bakeoff.winners import find_model
 
 pytestmark = pytest.mark.usefixtures("inline")
 Run = Callable[..., Comparison]
