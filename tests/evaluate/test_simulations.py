@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 from scipy.special import expit
 
+from bakeoff.evaluate import pairs as pairs_of
 from bakeoff.evaluate import planner
 from bakeoff.evaluate.looks import Looks
-from bakeoff.evaluate.pairs import Contest, tested_pairs
+from bakeoff.evaluate.pairs import Contest
 from bakeoff.evaluate.planner import FINE_TUNED, FROM_SCRATCH, Design, Noise
 from bakeoff.evaluate.resampling import jackknife_blocks, pseudo_values
 from bakeoff.evaluate.selfchecks import halves
@@ -352,7 +353,7 @@ def test_a_race_and_looks_together_keep_the_family(models: int) -> None:
             rows = {name: tuple(range(seeds)) for name in tables}
             looks = Looks((3, 5, 10), number)
             part = {name: table[:seeds] for name, table in tables.items()}
-            pairs = tested_pairs(Contest(part, rows, np.arange(400), 400, 1, 0.01, looks=looks))
+            pairs = pairs_of.tested_pairs(Contest(part, rows, np.arange(400), 400, 1, 0.01, looks=looks))
             claimed = any(pair.kind in ("better", "worse") for pair in pairs)
             stopped = stopped or (number if all(pair.kind != "undecided" for pair in pairs) else None)
             if claimed:
