@@ -26,9 +26,9 @@ RANKS = {
     **dict.fromkeys(["tuning", "racing"], 9),
     **dict.fromkeys(["contest", "report", "doctor", "tables"], 10),
     **dict.fromkeys(["curve", "verbs_data", "exhibition"], 11),
-    **dict.fromkeys(["verbs", "serve", "progress"], 12),
+    **dict.fromkeys(["verbs", "verbs_winner", "serve", "track", "progress"], 12),
     **dict.fromkeys(["options", "__init__"], 13),
-    "cli_data": 14,
+    **dict.fromkeys(["cli_data", "cli_winner"], 14),
     "cli": 15,
     "__main__": 16,
 }

@@ -280,7 +280,7 @@ def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> Non
 
 
 PREDICTING = (
-    "from bakeoff import verbs\nfrom bakeoff.cli import main\n"
+    "from bakeoff import verbs_winner as verbs\nfrom bakeoff.cli import main\n"
     "class Found: classes, task = (), 'classification'\n"
     "verbs.find_model = verbs.trained.load = lambda _: Found\nverbs.predict_images = lambda *_: []\n"
     "main(['predict', 'model', 'images'])"

@@ -31,8 +31,9 @@ from bakeoff.settings import set_value
 from bakeoff.store import StudyFolder
 from bakeoff.study import Study, make_study
 from bakeoff.tasks import semantic
-from bakeoff.verbs import find_study, init, run, score
+from bakeoff.verbs import find_study, init, run
 from bakeoff.verbs_data import convert, expand
+from bakeoff.verbs_winner import score
 
 
 @pytest.fixture

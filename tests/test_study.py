@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bakeoff import contest, verbs, winners
+from bakeoff import contest, verbs, verbs_winner, winners
 from bakeoff.compare import Comparison
 from bakeoff.data import formats
 from bakeoff.data.cache import build_pixels, open_pixels
@@ -133,7 +133,7 @@ def test_a_split_made_anew_is_not_judged_with_the_old_runs(run: Run, tmp_path: P
         contest.judge(tmp_path / "study")
     model = winners.find_model(tmp_path / "study")
     with pytest.raises(UsageError, match="another split"):
-        verbs.score(model, digits, "test")
+        verbs_winner.score(model, digits, "test")
 
 
 def test_images_that_were_moved_are_found_again(run: Run, tmp_path: Path, digits: Path) -> None:
@@ -286,7 +286,7 @@ def test_the_history_and_the_model_are_there_to_use(run: Run, digits: Path, tmp_
     facts = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert [fact["epoch"] for fact in facts if fact["kind"] == "epoch"] == [0, 1]
     assert not (folder / "checkpoints").exists()
-    found = list(verbs.predict(tmp_path / "study", [digits]))
+    found = list(verbs_winner.predict(tmp_path / "study", [digits]))
     assert {prediction.error for prediction in found} == {None}
 
 

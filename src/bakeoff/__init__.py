@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from bakeoff.compare import Comparison
     from bakeoff.data.dataset import Dataset
     from bakeoff.study import Study
-    from bakeoff.verbs import demo, doctor, init, models, predict, report, run, score
-    from bakeoff.verbs_data import audit, convert, show, split
+    from bakeoff.verbs import curve, demo, doctor, init, models, report, run
+    from bakeoff.verbs_data import audit, convert, expand, show, split
+    from bakeoff.verbs_winner import explain, predict, score
 
 __all__ = [
     "Comparison",
@@ -24,8 +25,11 @@ __all__ = [
     "Study",
     "audit",
     "convert",
+    "curve",
     "demo",
     "doctor",
+    "expand",
+    "explain",
     "init",
     "models",
     "predict",
@@ -40,7 +44,8 @@ _HOMES = {
     "Comparison": "bakeoff.compare",
     "Dataset": "bakeoff.data.dataset",
     "Study": "bakeoff.study",
-    **dict.fromkeys(("audit", "convert", "show", "split"), "bakeoff.verbs_data"),
+    **dict.fromkeys(("audit", "convert", "expand", "show", "split"), "bakeoff.verbs_data"),
+    **dict.fromkeys(("explain", "predict", "score"), "bakeoff.verbs_winner"),
 }
 
 

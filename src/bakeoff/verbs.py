@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bakeoff import contest, demos
 from bakeoff.compare import Comparison
 from bakeoff.curve import SHARES, draw_curve
-from bakeoff.data.cache import Counter
 from bakeoff.doctor import doctor as check_environment
 from bakeoff.draft import DEFAULT_MODELS, commented, suggest_size
 from bakeoff.errors import UsageError
-from bakeoff.evaluate.score import Score
-from bakeoff.evaluate.score import score as score_model
 from bakeoff.evaluate.size_curve import Curve
 from bakeoff.execution import count_runs
-from bakeoff.explain.explainer import Options
-from bakeoff.explain.explaining import DEFAULT, Explained, Explaining, find_methods
-from bakeoff.explain.writing import explain_files, plan_pictures
 from bakeoff.files import write_text
 from bakeoff.findings import Finding
-from bakeoff.grading import grade, is_submission
-from bakeoff.models import FAMILIES, TASK_NAMES, find, resolve, trained
+from bakeoff.models import FAMILIES, TASK_NAMES, find, resolve
 from bakeoff.models.catalogue import Entry, catalogue
 from bakeoff.models.gate import check_licences
 from bakeoff.models.layers import LayerTable, describe
 from bakeoff.models.spec import ModelSpec
-from bakeoff.predict import Output, Prediction, find_images, illustrated
-from bakeoff.predict import predict as predict_images
-from bakeoff.predict import write as write_output
-from bakeoff.predict.pictures import file_names
 from bakeoff.prepare import Tell, silent
 from bakeoff.racing import foretold
 from bakeoff.report import write_report
-from bakeoff.runs import part_of
 from bakeoff.settings import set_value
 from bakeoff.store import StudyFolder
 from bakeoff.study import Study, anchor, make_study, read_study, to_toml
 from bakeoff.tuning import count_trials
-from bakeoff.verbs_data import Settings, data_spec, read, task_name
-from bakeoff.winners import find_model, is_study
+from bakeoff.verbs_data import Settings, read, task_name
+from bakeoff.winners import is_study
 
 
 def run(
@@ -175,45 +163,6 @@ def init(
     return file
 
 
-def predict(
-    model: str | Path,
-    inputs: Iterable[str | Path],
-    batch: int | None = None,
-    device: str = "auto",
-    threshold: float = 0.5,
-) -> Iterator[Prediction]:
-    """Predict images, folders or globs with a trained model, a run's folder, or the winner of a study's folder.
-
-    Objects with a score below `threshold` are left out.
-    """
-    return predict_images(find_model(Path(model)), inputs, batch, device, threshold)
-
-
-def score(
-    model: str | Path,
-    data: str | Path,
-    part: str | None = None,
-    settings: Settings | None = None,
-    against: str | Path | None = None,
-) -> Score:
-    """Evaluate a trained model (as in predict) on other labelled images: every metric with its interval.
-
-    `model` may also be a file of predictions, which is graded (docs/grading.md); `against` is a second one.
-
-    `part` (train, val, test) takes only those images of the same data that the model's own run had there.
-    """
-    if is_submission(Path(model)) or against is not None:
-        if part is not None:
-            raise UsageError(
-                f"{model}: part is for trained models; a file of predictions is graded on all of the truth"
-            )
-        return grade(
-            Path(model), data_spec(Path(data), settings).model_dump(), None if against is None else Path(against)
-        )
-    found, dataset = find_model(Path(model)), read(data, settings)
-    return score_model(found, dataset, None if part is None else part_of(found, dataset, part))
-
-
 def dry_run(
     target: str | Path,
     out: str | Path | None = None,
@@ -261,39 +210,6 @@ def layers(name: str, classes: int = 1000, size: int = 224, task: str | None = N
     if not any(family.has(spec.arch, one) for family in families for one in wanted):
         return None
     return describe(spec, classes, size, None if task is None else task_name(task))[0]
-
-
-def write_predictions(
-    model: Path, inputs: Sequence[str], output: Output, how: tuple[int | None, str, float], progress: Counter | None
-) -> int:
-    """Predict (batch, device, threshold) and write the output; return how many files could not be read.
-
-    With folders for pictures, Refused is raised before anything is predicted when files there would be overwritten.
-    """
-    found = trained.load(find_model(model))
-    output.chosen(found.task)
-    paths = find_images(inputs) if output.folders.kinds else []
-    output.folders.check(paths, found.task)
-    predictions = predict_images(found, inputs, *how, progress)
-    return write_output(illustrated(predictions, paths, output.folders) if paths else predictions, output, found)
-
-
-def explain(
-    model: str | Path,
-    inputs: Iterable[str | Path],
-    out: str | Path = "explanations",
-    methods: Sequence[str] = DEFAULT,
-    wanted: str | None = None,
-    options: Options | None = None,
-) -> Iterator[Explained]:
-    """Show why a trained model (as in predict) says what it says of images: a picture per image in the folder `out`.
-
-    `methods` are names of bakeoff.explain.EXPLAINERS, or "all"; `wanted` is the class to explain (None: what the model
-    is surest of).  Raises Refused, before anything is done, when pictures that are there would be overwritten.
-    """
-    paths, chosen = find_images(inputs), find_methods(methods)
-    files = plan_pictures(Path(out), file_names(paths, ".png"))
-    return explain_files(Explaining(trained.load(find_model(Path(model))), chosen, options or Options()), files, wanted)
 
 
 def doctor() -> tuple[Finding, ...]:

@@ -14,7 +14,7 @@ from sklearn import metrics
 from torch import manual_seed
 from typer.testing import CliRunner
 
-from bakeoff import verbs
+from bakeoff import verbs_winner
 from bakeoff.cli import app
 from bakeoff.errors import DataError, UsageError
 from bakeoff.evaluate.score import Score
@@ -180,11 +180,14 @@ def test_predictions_of_a_model_have_the_score_of_the_model(tmp_path: Path) -> N
     manual_seed(0)
     spec = ModelSpec(arch="small:cnn")
     trained.save(tmp_path, Trained(build(spec, 4, 16), spec, "classification", classes, 16, "pad"))
-    expected = verbs.score(tmp_path / "model.safetensors", tmp_path / "photos").metrics
+    expected = verbs_winner.score(tmp_path / "model.safetensors", tmp_path / "photos").metrics
     for name in ("labels.csv", "labels.jsonl"):
         how = (None, "cpu", 0.5)
-        assert verbs.write_predictions(tmp_path, [str(tmp_path / "photos")], Output(tmp_path / name), how, None) == 0
-        found = verbs.score(tmp_path / name, tmp_path / "photos")
+        assert (
+            verbs_winner.write_predictions(tmp_path, [str(tmp_path / "photos")], Output(tmp_path / name), how, None)
+            == 0
+        )
+        found = verbs_winner.score(tmp_path / name, tmp_path / "photos")
         assert found.outcomes.classes == classes
         for metric, one in found.metrics.items():
             assert one.value == pytest.approx(expected[metric].value, abs=1e-6), metric

@@ -1,0 +1,95 @@
+"""The verbs of trained models: what is done with the winner, or with any run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from bakeoff.data.cache import Counter
+from bakeoff.errors import UsageError
+from bakeoff.evaluate.score import Score
+from bakeoff.evaluate.score import score as score_model
+from bakeoff.explain.explainer import Options
+from bakeoff.explain.explaining import DEFAULT, Explained, Explaining, find_methods
+from bakeoff.explain.writing import explain_files, plan_pictures
+from bakeoff.grading import grade, is_submission
+from bakeoff.models import trained
+from bakeoff.predict import Output, Prediction, find_images, illustrated
+from bakeoff.predict import predict as predict_images
+from bakeoff.predict import write as write_output
+from bakeoff.predict.pictures import file_names
+from bakeoff.runs import part_of
+from bakeoff.verbs_data import Settings, data_spec, read
+from bakeoff.winners import find_model
+
+
+def score(
+    model: str | Path,
+    data: str | Path,
+    part: str | None = None,
+    settings: Settings | None = None,
+    against: str | Path | None = None,
+) -> Score:
+    """Evaluate a trained model (as in predict) on other labelled images: every metric with its interval.
+
+    `model` may also be a file of predictions, which is graded (docs/grading.md); `against` is a second one.
+
+    `part` (train, val, test) takes only those images of the same data that the model's own run had there.
+    """
+    if is_submission(Path(model)) or against is not None:
+        if part is not None:
+            raise UsageError(
+                f"{model}: part is for trained models; a file of predictions is graded on all of the truth"
+            )
+        return grade(
+            Path(model), data_spec(Path(data), settings).model_dump(), None if against is None else Path(against)
+        )
+    found, dataset = find_model(Path(model)), read(data, settings)
+    return score_model(found, dataset, None if part is None else part_of(found, dataset, part))
+
+
+def predict(
+    model: str | Path,
+    inputs: Iterable[str | Path],
+    batch: int | None = None,
+    device: str = "auto",
+    threshold: float = 0.5,
+) -> Iterator[Prediction]:
+    """Predict images, folders or globs with a trained model, a run's folder, or the winner of a study's folder.
+
+    Objects with a score below `threshold` are left out.
+    """
+    return predict_images(find_model(Path(model)), inputs, batch, device, threshold)
+
+
+def write_predictions(
+    model: Path, inputs: Sequence[str], output: Output, how: tuple[int | None, str, float], progress: Counter | None
+) -> int:
+    """Predict (batch, device, threshold) and write the output; return how many files could not be read.
+
+    With folders for pictures, Refused is raised before anything is predicted when files there would be overwritten.
+    """
+    found = trained.load(find_model(model))
+    output.chosen(found.task)
+    paths = find_images(inputs) if output.folders.kinds else []
+    output.folders.check(paths, found.task)
+    predictions = predict_images(found, inputs, *how, progress)
+    return write_output(illustrated(predictions, paths, output.folders) if paths else predictions, output, found)
+
+
+def explain(
+    model: str | Path,
+    inputs: Iterable[str | Path],
+    out: str | Path = "explanations",
+    methods: Sequence[str] = DEFAULT,
+    wanted: str | None = None,
+    options: Options | None = None,
+) -> Iterator[Explained]:
+    """Show why a trained model (as in predict) says what it says of images: a picture per image in the folder `out`.
+
+    `methods` are names of bakeoff.explain.EXPLAINERS, or "all"; `wanted` is the class to explain (None: what the model
+    is surest of).  Raises Refused, before anything is done, when pictures that are there would be overwritten.
+    """
+    paths, chosen = find_images(inputs), find_methods(methods)
+    files = plan_pictures(Path(out), file_names(paths, ".png"))
+    return explain_files(Explaining(trained.load(find_model(Path(model))), chosen, options or Options()), files, wanted)
