@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -194,3 +196,33 @@ def test_json_lines_read_back_exactly() -> None:
     assert write_jsonl(FOUND, stream) == 1
     stream.getvalue().encode()
     assert [Prediction(**json.loads(line)) for line in stream.getvalue().splitlines()] == FOUND
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "torchvision", "timm", "sklearn"):
+    sys.modules[name] = None  # importing one is an ImportError
+from bakeoff.data.targets import Label
+from bakeoff.predict import onnx_model, predictor
+from bakeoff.cli import main
+
+class Fixed:
+    task, classes, size, resize, batch = "classification", ("dark", "light"), 8, "squash", 4
+    def __init__(self, path):
+        self.path = path
+    def __call__(self, pixels):
+        light = pixels.mean(axis=(1, 2, 3)) / 255
+        return [Label(int(share > 0.5), (1 - share, share)) for share in light]
+
+assert isinstance(Fixed("x"), predictor.Predictor)
+onnx_model.OnnxPredictor = Fixed
+main(["predict", "model.onnx", sys.argv[1], "--json"])
+"""
+
+
+def test_an_exported_file_predicts_without_torch(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10), (255, 255, 255)).save(tmp_path / "white.png")
+    code = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)]
+    done = subprocess.run(code, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["label"] == "light"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bakeoff import contest, verbs, verbs_winner, winners
+from bakeoff import contest, verbs, verbs_predict, verbs_winner, winners
 from bakeoff.compare import Comparison
 from bakeoff.data import formats
 from bakeoff.data.cache import build_pixels, open_pixels
@@ -286,7 +286,7 @@ def test_the_history_and_the_model_are_there_to_use(run: Run, digits: Path, tmp_
     facts = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert [fact["epoch"] for fact in facts if fact["kind"] == "epoch"] == [0, 1]
     assert not (folder / "checkpoints").exists()
-    found = list(verbs_winner.predict(tmp_path / "study", [digits]))
+    found = list(verbs_predict.predict(tmp_path / "study", [digits]))
     assert {prediction.error for prediction in found} == {None}
 
 

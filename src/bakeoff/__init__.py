@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from bakeoff.study import Study
     from bakeoff.verbs import curve, demo, doctor, init, models, report, run
     from bakeoff.verbs_data import audit, convert, expand, show, split
-    from bakeoff.verbs_winner import explain, predict, score
+    from bakeoff.verbs_predict import predict
+    from bakeoff.verbs_winner import explain, score
 
 __all__ = [
     "Comparison",
@@ -45,7 +46,8 @@ _HOMES = {
     "Dataset": "bakeoff.data.dataset",
     "Study": "bakeoff.study",
     **dict.fromkeys(("audit", "convert", "expand", "show", "split"), "bakeoff.verbs_data"),
-    **dict.fromkeys(("explain", "predict", "score"), "bakeoff.verbs_winner"),
+    "predict": "bakeoff.verbs_predict",
+    **dict.fromkeys(("explain", "score"), "bakeoff.verbs_winner"),
 }
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bakeoff.errors import UsageError
 from bakeoff.findings import plural
 from bakeoff.options import (
     Data,
@@ -16,7 +14,6 @@ from bakeoff.options import (
     GroupFrom,
     Json,
     LabelFrom,
-    Quiet,
     Sets,
     Task,
     all_settings,
@@ -59,38 +56,6 @@ def score(
 
 
 @app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="A trained model, a run's folder, or a study (its winner).")],
-    inputs: Annotated[list[str], typer.Argument(help="Images, folders or glob patterns.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="A .csv, .jsonl or .json (COCO) file.")] = None,
-    format: Annotated[str | None, typer.Option(help="csv, jsonl or coco; default: that of --out, or csv.")] = None,
-    masks: Annotated[Path | None, typer.Option(help="Write label maps to this new folder, as palette PNGs.")] = None,
-    overlays: Annotated[Path | None, typer.Option(help="Write pictures with what was found to this folder.")] = None,
-    threshold: Annotated[float, typer.Option(help="Leave out objects with a lower score.")] = 0.5,
-    batch: Annotated[int | None, typer.Option(help="Images at a time; default: as in evaluations.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
-    quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON lines instead of CSV.")] = False,
-) -> None:
-    """Label images with a trained model.  Files that cannot be read are named (exit code 3).
-
-    Examples:  bakeoff predict STUDY photos --out labels.csv     bakeoff predict STUDY '*.jpg' --overlays seen
-    """
-    from bakeoff import verbs_winner
-    from bakeoff.predict import Folders, Output
-
-    if as_json and format not in (None, "jsonl"):
-        raise UsageError(f"--json means JSON lines, but --format is {format}; leave one out")
-    output = Output(out, "jsonl" if as_json else format, Folders(masks, overlays))
-    with show_progress(quiet or (out is None and sys.stdout.isatty())) as progress:
-        how = (batch, device, threshold)
-        errors = verbs_winner.write_predictions(model, inputs, output, how, progress.count)
-    if errors:
-        say(f"{plural(errors, 'file')} could not be read; the output says why")
-        raise typer.Exit(3)
-
-
-@app.command()
 def explain(
     model: Annotated[Path, typer.Argument(help="A trained model, a run's folder, or a study (its winner).")],
     inputs: Annotated[list[str] | None, typer.Argument(help="Images, folders or glob patterns.")] = None,
@@ -125,3 +90,27 @@ def explain(
     if errors:
         say(f"{plural(errors, 'image')} could not be explained; the output says why")
         raise typer.Exit(3)
+
+
+@app.command()
+def serve(
+    study: Annotated[Path, typer.Argument(help="A finished study folder.")],
+    port: Annotated[int, typer.Option(help="A port of this machine; 0: any that is free.")] = 8642,
+    open_page: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Open the page in the browser. Default: where there is one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the address as JSON on stdout.")] = False,
+) -> None:
+    """Serve a study as a page on this machine: its report, its test images, its candidates asked about pictures.
+
+    Programs ask it over HTTP (/predict).  Nobody else can open it: the address holds a token.  Ctrl-C ends it.
+
+    Examples:  bakeoff serve STUDY     bakeoff serve STUDY --port 9000 --no-open
+    """
+    from bakeoff.serve import serve as serve_study
+
+    def tell(url: str) -> None:
+        print_json({"url": url, "port": port}) if as_json else typer.echo(url)
+        say(f"serving {study} at that address, for this machine alone; Ctrl-C ends it")
+
+    serve_study(study, port, open_page, tell)

@@ -1,11 +1,10 @@
-"""The verbs of trained models: what is done with the winner, or with any run."""
+"""The verbs of trained models: what is done with the winner, or with any run (predict has a file of its own)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bakeoff.data.cache import Counter
 from bakeoff.errors import UsageError
 from bakeoff.evaluate.score import Score
 from bakeoff.evaluate.score import score as score_model
@@ -14,9 +13,7 @@ from bakeoff.explain.explaining import DEFAULT, Explained, Explaining, find_meth
 from bakeoff.explain.writing import explain_files, plan_pictures
 from bakeoff.grading import grade, is_submission
 from bakeoff.models import trained
-from bakeoff.predict import Output, Prediction, find_images, illustrated
-from bakeoff.predict import predict as predict_images
-from bakeoff.predict import write as write_output
+from bakeoff.predict import find_images
 from bakeoff.predict.pictures import file_names
 from bakeoff.runs import part_of
 from bakeoff.verbs_data import Settings, data_spec, read
@@ -46,35 +43,6 @@ def score(
         )
     found, dataset = find_model(Path(model)), read(data, settings)
     return score_model(found, dataset, None if part is None else part_of(found, dataset, part))
-
-
-def predict(
-    model: str | Path,
-    inputs: Iterable[str | Path],
-    batch: int | None = None,
-    device: str = "auto",
-    threshold: float = 0.5,
-) -> Iterator[Prediction]:
-    """Predict images, folders or globs with a trained model, a run's folder, or the winner of a study's folder.
-
-    Objects with a score below `threshold` are left out.
-    """
-    return predict_images(find_model(Path(model)), inputs, batch, device, threshold)
-
-
-def write_predictions(
-    model: Path, inputs: Sequence[str], output: Output, how: tuple[int | None, str, float], progress: Counter | None
-) -> int:
-    """Predict (batch, device, threshold) and write the output; return how many files could not be read.
-
-    With folders for pictures, Refused is raised before anything is predicted when files there would be overwritten.
-    """
-    found = trained.load(find_model(model))
-    output.chosen(found.task)
-    paths = find_images(inputs) if output.folders.kinds else []
-    output.folders.check(paths, found.task)
-    predictions = predict_images(found, inputs, *how, progress)
-    return write_output(illustrated(predictions, paths, output.folders) if paths else predictions, output, found)
 
 
 def explain(

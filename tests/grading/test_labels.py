@@ -14,7 +14,7 @@ from sklearn import metrics
 from torch import manual_seed
 from typer.testing import CliRunner
 
-from bakeoff import verbs_winner
+from bakeoff import verbs_predict, verbs_winner
 from bakeoff.cli import app
 from bakeoff.errors import DataError, UsageError
 from bakeoff.evaluate.score import Score
@@ -184,7 +184,7 @@ def test_predictions_of_a_model_have_the_score_of_the_model(tmp_path: Path) -> N
     for name in ("labels.csv", "labels.jsonl"):
         how = (None, "cpu", 0.5)
         assert (
-            verbs_winner.write_predictions(tmp_path, [str(tmp_path / "photos")], Output(tmp_path / name), how, None)
+            verbs_predict.write_predictions(tmp_path, [str(tmp_path / "photos")], Output(tmp_path / name), how, None)
             == 0
         )
         found = verbs_winner.score(tmp_path / name, tmp_path / "photos")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,12 @@ from bakeoff.data.decode import Resize, decode, resize
 from bakeoff.data.frame import Frame, restored
 from bakeoff.data.targets import Boxes, Label, LabelMap, Target
 from bakeoff.errors import UnreadableImage, UsageError
-from bakeoff.models import trained
-from bakeoff.models.trained import Trained
 from bakeoff.predict.inputs import find_images
-from bakeoff.tasks import TASKS
-from bakeoff.tasks.inference import Conditions, choose_device, predict_pixels
-from bakeoff.tasks.task import Task
+from bakeoff.predict.opening import open_predictor
+from bakeoff.predict.predictor import Predictor
+
+if TYPE_CHECKING:
+    from bakeoff.models.trained import Trained
 
 DECODERS = 4  # threads: Pillow lets go of the interpreter while it decodes
 THRESHOLD = 0.5
@@ -59,7 +60,7 @@ class Read:
 
 
 def predict(
-    model: Trained | Path | str,
+    model: Predictor | Trained | Path | str,
     inputs: Iterable[Path | str],
     batch: int | None = None,
     device: str = "auto",
@@ -68,21 +69,19 @@ def predict(
 ) -> Iterator[Prediction]:
     """Predict images, folders (searched through, hidden names left out) and glob patterns, in order, as they are read.
 
-    `model` is a trained model or the path of one; `batch` images are decoded and predicted at a time (None: as many
-    as in evaluations of the task).  Objects with a score below `threshold` are left out.  A file that cannot be read
-    is told in its prediction's `error` and the others go on.  Raises UsageError for an input that does not exist,
-    DataError when there is no image at all or the model cannot be read, before anything is predicted.
+    `model` is a predictor, a trained model, or the path of one or of an exported file (see open_predictor); `batch`
+    images are decoded and predicted at a time (None: as many as in evaluations of the task).  Objects with a score
+    below `threshold` are left out.  A file that cannot be read is told in its prediction's `error` and the others go
+    on.  Raises UsageError for an input that does not exist, DataError when there is no image at all or the model cannot
+    be read, before anything is predicted.
     """
     if batch is not None and batch < 1:
         raise UsageError(f"batch must be at least 1, got {batch}")
     if not 0 <= threshold <= 1:
         raise UsageError(f"threshold must lie in 0 to 1, got {threshold}")
     paths = find_images(inputs)
-    chosen = choose_device(device)
-    ready = model if isinstance(model, Trained) else trained.load(Path(model))
-    ready.network.to(chosen)
-    task: Task = TASKS[ready.task](ready.classes)
-    found = _predictions(ready, task, _batches(paths, ready, batch or task.batch), Conditions(chosen), threshold)
+    predictor = open_predictor(model, device)
+    found = _predictions(predictor, _batches(paths, predictor, batch or predictor.batch), threshold)
     return found if progress is None else _counted(found, len(paths), progress)
 
 
@@ -93,18 +92,16 @@ def _counted(predictions: Iterator[Prediction], total: int, progress: Counter) -
         progress(done, total)
 
 
-def _predictions(
-    model: Trained, task: Task, batches: Iterable[list[Read]], conditions: Conditions, threshold: float
-) -> Iterator[Prediction]:
+def _predictions(predictor: Predictor, batches: Iterable[list[Read]], threshold: float) -> Iterator[Prediction]:
     """Yield the predictions of files, batch by batch."""
     for chunk in batches:
         images = [read.pixels for read in chunk if read.pixels is not None]
-        found = iter(predict_pixels(task, model.network, np.stack(images), conditions) if images else ())
+        found = iter(predictor(np.stack(images)) if images else ())
         for read in chunk:
             if read.frame is None:
                 yield Prediction(str(read.path), error=read.error)
             else:
-                yield _prediction(read.path, next(found), read.frame, model.classes, threshold)
+                yield _prediction(read.path, next(found), read.frame, predictor.classes, threshold)
 
 
 def _prediction(path: Path, target: Target, frame: Frame, classes: tuple[str, ...], threshold: float) -> Prediction:
@@ -128,13 +125,13 @@ def _finite(target: Target) -> bool:
     return scores is None or bool(np.isfinite(scores).all())
 
 
-def _batches(paths: Sequence[Path], model: Trained, batch: int) -> Iterator[list[Read]]:
+def _batches(paths: Sequence[Path], predictor: Predictor, batch: int) -> Iterator[list[Read]]:
     """Yield read files in batches, the next batch being decoded while this one is used."""
     waiting: deque[list[Future[Read]]] = deque()
     with ThreadPoolExecutor(DECODERS) as pool:
         for start in range(0, len(paths), batch):
             chunk = paths[start : start + batch]
-            waiting.append([pool.submit(_read, path, model.size, model.resize) for path in chunk])
+            waiting.append([pool.submit(_read, path, predictor.size, predictor.resize) for path in chunk])
             if len(waiting) > 1:
                 yield [future.result() for future in waiting.popleft()]
         while waiting:

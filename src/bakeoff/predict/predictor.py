@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from bakeoff.data.decode import Resize
 from bakeoff.data.targets import Target
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """A trained network on its device, an exported file, or several of them as one."""
 

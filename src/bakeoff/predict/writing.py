@@ -6,11 +6,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from bakeoff.errors import UsageError, nearest
 from bakeoff.files import replacing
-from bakeoff.models.trained import Trained
 from bakeoff.predict.output import LABELLED, write_coco, write_csv, write_jsonl
 from bakeoff.predict.pictures import Folders
 from bakeoff.predict.prediction import Prediction
@@ -46,7 +45,21 @@ class Output:
         return format
 
 
-def write(predictions: Iterable[Prediction], output: Output, model: Trained) -> int:
+class Labelled(Protocol):
+    """What writing must know of a model: a Trained one, or any Predictor."""
+
+    @property
+    def task(self) -> str:
+        """What kind of prediction it makes."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The canonical label map."""
+        ...
+
+
+def write(predictions: Iterable[Prediction], output: Output, model: Labelled) -> int:
     """Write predictions; return how many files could not be used.
 
     Programs that read a file or a pipe get names as they are; on a terminal control characters are escaped.  Raises
@@ -62,7 +75,7 @@ def write(predictions: Iterable[Prediction], output: Output, model: Trained) -> 
 
 
 def _write(
-    predictions: Iterable[Prediction], stream: TextIO, format: str, model: Trained, pictures: Sequence[str]
+    predictions: Iterable[Prediction], stream: TextIO, format: str, model: Labelled, pictures: Sequence[str]
 ) -> int:
     """Write to an open stream."""
     if format == "coco":
