@@ -195,7 +195,8 @@ def _licence(model: Trained) -> str:
         return "Training began with random weights: there is no licence of other weights to keep."
     page = f" ({harmless(card.url)})" if card.url else ""
     learned = harmless(card.pretraining or "not stated")
-    return f"Training began with other weights. Their licence: {harmless(worded(card.licence))}; trained on: {learned}{page}."
+    terms = harmless(worded(card.licence))
+    return f"Training began with other weights. Their licence: {terms}; trained on: {learned}{page}."
 
 
 def _parameters(model: Trained) -> str:

@@ -78,6 +78,6 @@ class HubRunner:
     def __call__(self, pixels: NDArray[np.uint8]) -> Sequence[Target]:
         """Return a prediction per image."""
         with torch.inference_mode():
-            logits = self._model((to_float(pixels) - self._mean) / self._std)
+            logits = self._model((to_float(pixels).contiguous() - self._mean) / self._std)
         rows = logits.float().softmax(dim=1).numpy()
         return [Label(int(row.argmax()), tuple(row.tolist())) for row in rows]
