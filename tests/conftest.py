@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -27,6 +28,26 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the example data sets are not here: {SHARED}")
     return SHARED
+
+
+SomeDigits = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def some_digits(tmp_path_factory: pytest.TempPathFactory) -> SomeDigits:
+    """Return a function that gives digits of 16 pixels in class folders: of every `every`, those at these places."""
+    from bakeoff.data import formats  # not before the threads are set
+    from bakeoff.data.digits import write_digits
+
+    @cache
+    def write(every: int, places: Container[int] = (0,)) -> Path:
+        whole = formats.read(write_digits(tmp_path_factory.mktemp("all") / "digits", 16))
+        left_out = [record.id for place, record in enumerate(whole.records) if place % every not in places]
+        target = tmp_path_factory.mktemp("some") / "digits"
+        formats.write(whole.without(left_out), target, "folder")
+        return target
+
+    return write
 
 
 class InlineEngine:

@@ -25,7 +25,7 @@ RANKS = {
     "runs": 8,
     **dict.fromkeys(["tuning", "racing"], 9),
     **dict.fromkeys(["contest", "report", "doctor", "tables"], 10),
-    **dict.fromkeys(["curve", "verbs_data", "exhibition", "export"], 11),
+    **dict.fromkeys(["curve", "verbs_data", "exhibition", "export", "track"], 11),
     **dict.fromkeys(["verbs", "verbs_winner", "verbs_predict", "serve", "progress"], 12),
     **dict.fromkeys(["options", "__init__"], 13),
     **dict.fromkeys(["cli_data", "cli_winner", "cli_predict"], 14),

@@ -14,8 +14,6 @@ from typer.testing import CliRunner
 from bakeoff import verbs
 from bakeoff.cli import app
 from bakeoff.curve import plan_curve
-from bakeoff.data import formats
-from bakeoff.data.digits import write_digits
 from bakeoff.errors import UsageError
 from bakeoff.evaluate.size_curve import EXPLORATORY, Curve
 from bakeoff.files import read_json, write_json
@@ -31,13 +29,9 @@ SHARES = (0.1, 0.25, 0.5, 1.0)
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(some_digits: Callable[..., Path]) -> Path:
     """Return 360 digits of 16 pixels in class folders."""
-    whole = formats.read(write_digits(tmp_path_factory.mktemp("all") / "digits", 16))
-    some = whole.without(record.id for place, record in enumerate(whole.records) if place % 5)
-    target = tmp_path_factory.mktemp("some") / "digits"
-    formats.write(some, target, "folder")
-    return target
+    return some_digits(5)
 
 
 @pytest.fixture

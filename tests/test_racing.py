@@ -12,8 +12,6 @@ import pytest
 
 from bakeoff import contest, verbs
 from bakeoff.compare import Comparison
-from bakeoff.data import formats
-from bakeoff.data.digits import write_digits
 from bakeoff.errors import UsageError
 from bakeoff.evaluate.dropped import Dropped, stopped
 from bakeoff.evaluate.looks import Looks
@@ -29,13 +27,9 @@ BAD = {"name": "bad", "recipe": {"label_noise": 1.0}}
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(some_digits: Callable[..., Path]) -> Path:
     """Return 600 digits of 16 pixels in class folders."""
-    whole = formats.read(write_digits(tmp_path_factory.mktemp("all") / "digits", 16))
-    some = whole.without(record.id for place, record in enumerate(whole.records) if place % 3)
-    target = tmp_path_factory.mktemp("some") / "digits"
-    formats.write(some, target, "folder")
-    return target
+    return some_digits(3)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from bakeoff import contest, verbs, verbs_predict, verbs_winner, winners
 from bakeoff.compare import Comparison
 from bakeoff.data import formats
 from bakeoff.data.cache import build_pixels, open_pixels
-from bakeoff.data.digits import write_digits
 from bakeoff.errors import DataError, Refused, RunError, UsageError
 from bakeoff.files import read_json, write_json
 from bakeoff.store import StudyFolder
@@ -25,13 +24,9 @@ Run = Callable[..., Comparison]
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(some_digits: Callable[..., Path]) -> Path:
     """Return 400 digits of 16 pixels in class folders."""
-    whole = formats.read(write_digits(tmp_path_factory.mktemp("all") / "digits", 16))
-    some = whole.without(record.id for place, record in enumerate(whole.records) if place % 9 not in (0, 4))
-    target = tmp_path_factory.mktemp("some") / "digits"
-    formats.write(some, target, "folder")
-    return target
+    return some_digits(9, (0, 4))
 
 
 @pytest.fixture

@@ -12,8 +12,6 @@ import pytest
 
 from bakeoff import contest, tables, verbs
 from bakeoff.compare import Comparison
-from bakeoff.data import formats
-from bakeoff.data.digits import write_digits
 from bakeoff.errors import Refused, RunError, UsageError
 from bakeoff.evaluate.tuned import Choice, Trial, Tuned, best_of, controls
 from bakeoff.files import read_json
@@ -31,14 +29,9 @@ NARROW = {"arch": "small:mlp", "options": {"hidden": 8}}
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(some_digits: Callable[..., Path]) -> Path:
     """Return 400 digits of 16 pixels in class folders."""
-    whole = formats.read(write_digits(tmp_path_factory.mktemp("all") / "digits", 16))
-    target = tmp_path_factory.mktemp("some") / "digits"
-    formats.write(
-        whole.without(r.id for place, r in enumerate(whole.records) if place % 9 not in (0, 4)), target, "folder"
-    )
-    return target
+    return some_digits(9, (0, 4))
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from bakeoff.options import (
     Sets,
     Skip,
     Task,
+    Track,
     all_settings,
     data_settings,
     model_names,
@@ -139,6 +140,7 @@ def run(
     accept_leaks: Annotated[bool, typer.Option(help="Go on with given splits that share images or groups.")] = False,
     sets: Sets = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read, audit, split and plan; train nothing.")] = False,
+    track: Track = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -170,7 +172,7 @@ def run(
         if dry_run:
             plan = verbs.dry_run(target, out, model_names(models), settings, progress.tell)
         else:
-            comparison = verbs.run(target, out, model_names(models), settings, progress.tell)
+            comparison = verbs.run(target, out, model_names(models), settings, progress.tell, model_names(track))
     if dry_run:
         print_json(plan) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in plan.items()))
         return
@@ -200,11 +202,16 @@ def curve(
 
 
 @app.command()
-def report(study: Annotated[Path, typer.Argument(help="A study folder.")], as_json: Json = False) -> None:
-    """Rebuild verdict and report from a study folder, without loading a network."""
+def report(
+    study: Annotated[Path, typer.Argument(help="A study folder.")], track: Track = None, as_json: Json = False
+) -> None:
+    """Rebuild verdict and report from a study folder, without loading a network.
+
+    Examples:  bakeoff report bakeoff-photos     bakeoff report bakeoff-photos --track tensorboard,mlflow
+    """
     from bakeoff import verbs
 
-    path = verbs.report(study)
+    path = verbs.report(study, model_names(track))
     print_json({"report": str(path)}) if as_json else typer.echo(path)
 
 

@@ -47,6 +47,9 @@ Models = Annotated[
     str | None, typer.Option(help="Candidates, separated by commas: source:arch@weights, e.g. mobilenetv2_100@none.")
 ]
 Folds = Annotated[int | None, typer.Option(help="Cross-validate with so many folds (claim level L2).")]
+Track = Annotated[
+    str | None, typer.Option(help="Write the runs to tensorboard, mlflow, or both, separated by a comma.")
+]
 Repeats = Annotated[int | None, typer.Option(help="Repeat the cross-validation so many times.")]
 
 

@@ -3,6 +3,7 @@
 STUDY/  study.toml data.json split.json audit.json planner.json execution.json tuning.json race.json plan.json
         latency.json comparison.json curve.json explanations.json explanations.npz report.html
         cache/pixels-<size>-<resize>.npy
+        tracking/{tensorboard,mlflow}/
         runs/<run id>/{run.json history.jsonl checkpoints/ model.safetensors model.json outcomes.npz validation.npz
                        predictions.json.gz}
 """
@@ -205,6 +206,7 @@ class StudyFolder:
         self.explanations = path / "explanations.json"
         self.explained = path / "explanations.npz"
         self.cache = path / "cache"
+        self.tracking = path / "tracking"
 
     def run(self, id: str) -> RunFolder:
         """Return the folder of one run."""

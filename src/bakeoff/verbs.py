@@ -28,6 +28,8 @@ from bakeoff.report import write_report
 from bakeoff.settings import set_value
 from bakeoff.store import StudyFolder
 from bakeoff.study import Study, anchor, make_study, read_study, to_toml
+from bakeoff.track import trackers
+from bakeoff.track.following import Following, replay
 from bakeoff.tuning import count_trials
 from bakeoff.verbs_data import Settings, read, task_name
 from bakeoff.winners import is_study
@@ -39,18 +41,23 @@ def run(
     models: Sequence[str] = (),
     settings: Settings | None = None,
     tell: Tell | None = None,
+    track: Sequence[str] = (),
 ) -> Comparison:
     """Run a study and write its report: train every candidate x seed, evaluate, compare.
 
     `target` is a study folder, its study.toml, or a data folder; then `models` are the candidates ("arch",
     "source:arch@weights") and the study goes to `out` (default: bakeoff-<name of the data>).  `settings` are any
-    fields of study.toml by dotted path, {"recipe.epochs": 3}.  Running again goes on where it stopped.
+    fields of study.toml by dotted path, {"recipe.epochs": 3}.  Running again goes on where it stopped.  `track` names
+    trackers, "tensorboard" and "mlflow", that follow the runs (docs/track.md).
     """
+    kinds = trackers(track)
     study, folder = find_study(Path(target), Path(out) if out else None, models, settings or {})
     if not is_study(Path(target)):
         write_study(study, StudyFolder(folder).study)
-    comparison = contest.run(study, folder, tell or silent)
-    write_report(StudyFolder(folder))
+    with Following(StudyFolder(folder), kinds, tell or silent) as following:
+        comparison = contest.run(study, folder, following.tell)
+        write_report(StudyFolder(folder))
+        following.conclude()
     return comparison
 
 
@@ -135,12 +142,18 @@ def demo(
     return run(folder, tell=tell)
 
 
-def report(study: str | Path) -> Path:
-    """Judge a study folder's runs again and rebuild its report, without loading a network; return the report's path."""
+def report(study: str | Path, track: Sequence[str] = ()) -> Path:
+    """Judge a study folder's runs again and rebuild its report, without loading a network; return the report's path.
+
+    `track` names trackers, "tensorboard" and "mlflow", that the runs are written to as well (docs/track.md).
+    """
+    kinds = trackers(track)
     if not Path(study).is_dir():
         raise UsageError(f"{study}: no such study folder")
     contest.judge(Path(study))
-    return write_report(StudyFolder(Path(study)))
+    written = write_report(StudyFolder(Path(study)))
+    replay(StudyFolder(Path(study)), kinds)
+    return written
 
 
 def init(
