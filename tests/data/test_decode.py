@@ -11,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bakeoff.data.dataset import Dataset, Record
-from bakeoff.data.decode import Resize, decode, measure, read_idx, read_image, resize
+from bakeoff.data.decode import Resize, decode, decode_resized, measure, read_idx, read_image, resize
 from bakeoff.data.targets import Label
 from bakeoff.errors import DataError, UnreadableImage
 
@@ -263,6 +264,22 @@ def test_resize_policies(policy: Resize, expected: list[list[int]]) -> None:
     assert small.shape == (32, 32, 3)
     assert small.dtype == np.uint8
     assert [[small[y, x, 0] for x in (4, 27)] for y in (3, 15)] == expected
+
+
+def test_reading_and_resizing_at_once_gives_the_same_pixels(tmp_path: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 44, 4), np.uint8))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    noise.convert("RGB").save(tmp_path / "plain.jpg", exif=turned)
+    noise.convert("RGB").save(tmp_path / "clear.png", transparency=(1, 2, 3))
+    for mode in ("RGBA", "L", "LA", "P", "I;16"):
+        noise.convert("L" if mode == "I;16" else mode).convert(mode).save(tmp_path / f"{mode[0]}{len(mode)}.png")
+    for file in sorted(tmp_path.iterdir()):
+        whole = decode(file)
+        for policy in get_args(Resize):
+            pixels, size = decode_resized(file, 16, policy)
+            np.testing.assert_array_equal(pixels, resize(whole, 16, policy), err_msg=file.name)
+            assert size == (whole.shape[1], whole.shape[0])
 
 
 def test_resize_crop_leaves_the_sides_out() -> None:

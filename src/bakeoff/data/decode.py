@@ -57,6 +57,20 @@ def decode(path: Path, frame: int | None = None) -> NDArray[np.uint8]:
         return _rgb(_upright(image), depth)
 
 
+def decode_resized(path: Path, size: int, policy: Resize = "squash") -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Return resize(decode(path)) and the width and height that the image had: the same pixels, a third sooner.
+
+    What Pillow has as RGB already is resized as it is, without becoming an array and a picture again.
+    """
+    with opened(path, None) as image:
+        depth = _depth(image)
+        image.load()
+        picture = _upright(image)
+        if picture.mode != "RGB" or picture.has_transparency_data:
+            picture = Image.fromarray(_rgb(picture, depth))
+        return _fitted(picture, size, policy), picture.size
+
+
 def read_image(dataset: Dataset, record: Record) -> NDArray[np.uint8]:
     """Return the image of a record, (H, W, 3) uint8 RGB.  Raises UnreadableImage."""
     return decode(dataset.path(record), record.frame)
@@ -85,8 +99,12 @@ def resize(image: NDArray[np.uint8], size: int, policy: Resize = "squash") -> ND
     crop    the largest centred square: the shorter side becomes `size`
     pad     the whole image in its aspect ratio: the longer side becomes `size`, the rest is the grey PADDING
     """
-    height, width = image.shape[:2]
-    source = Image.fromarray(image)
+    return _fitted(Image.fromarray(image), size, policy)
+
+
+def _fitted(source: Image.Image, size: int, policy: Resize) -> NDArray[np.uint8]:
+    """Resize a picture."""
+    width, height = source.size
     if policy == "squash":
         return np.asarray(source.resize((size, size), Image.Resampling.BICUBIC))
     if policy == "crop":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bakeoff.data.cache import Counter
-from bakeoff.data.decode import Resize, decode, resize
+from bakeoff.data.decode import Resize, decode_resized
 from bakeoff.data.frame import Frame, restored
 from bakeoff.data.targets import Boxes, Label, LabelMap, Target
 from bakeoff.errors import UnreadableImage, UsageError
@@ -24,7 +25,7 @@ from bakeoff.predict.predictor import Predictor
 if TYPE_CHECKING:
     from bakeoff.models.trained import Trained
 
-DECODERS = 4  # threads: Pillow lets go of the interpreter while it decodes
+DECODERS = (4, 16)  # threads, at least and at most: Pillow lets go of the interpreter while it decodes
 THRESHOLD = 0.5
 
 
@@ -128,7 +129,7 @@ def _finite(target: Target) -> bool:
 def _batches(paths: Sequence[Path], predictor: Predictor, batch: int) -> Iterator[list[Read]]:
     """Yield read files in batches, the next batch being decoded while this one is used."""
     waiting: deque[list[Future[Read]]] = deque()
-    with ThreadPoolExecutor(DECODERS) as pool:
+    with ThreadPoolExecutor(decoders()) as pool:
         for start in range(0, len(paths), batch):
             chunk = paths[start : start + batch]
             waiting.append([pool.submit(_read, path, predictor.size, predictor.resize) for path in chunk])
@@ -138,11 +139,15 @@ def _batches(paths: Sequence[Path], predictor: Predictor, batch: int) -> Iterato
             yield [future.result() for future in waiting.popleft()]
 
 
+def decoders() -> int:
+    """Return how many threads decode: one for every processor, within bounds."""
+    return min(max(os.cpu_count() or 1, DECODERS[0]), DECODERS[1])
+
+
 def _read(path: Path, size: int, policy: Resize) -> Read:
     """Decode and resize one file, or say why it cannot be."""
     try:
-        image = decode(path)
+        pixels, (width, height) = decode_resized(path, size, policy)
     except UnreadableImage as error:
         return Read(path, error=error.reason)
-    height, width = image.shape[:2]
-    return Read(path, resize(image, size, policy), Frame(width, height, size, policy))
+    return Read(path, pixels, Frame(width, height, size, policy))
