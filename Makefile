@@ -18,10 +18,13 @@ fix: .venv/.test  ## repair what ruff can repair
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: .venv/.core  ## the command reference from the commands' own help; fails when it was stale
+docs: .venv/.docs  ## the command reference (fails when it was stale), the pictures of the notes, and the site of all documentation
 	@cp docs/commands.md .venv/commands.md 2>/dev/null || : > .venv/commands.md
 	TERM=dumb COLUMNS=100 $(BIN)/typer bakeoff.cli utils docs --name bakeoff --title "The command line" --output docs/commands.md
 	@cmp -s docs/commands.md .venv/commands.md || { echo "docs/commands.md was stale and is now rewritten: commit it"; exit 1; }
+	$(BIN)/python scripts/notes.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
 
 bench: .venv/.test  ## the measurements that the documentation quotes
 	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
@@ -36,4 +39,8 @@ bench: .venv/.test  ## the measurements that the documentation quotes
 
 .venv/.test: .venv/.core
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+.venv/.docs: .venv/.core
+	$(PIP) --editable '.[docs]'
 	@touch $@
