@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bakeoff.compare import Comparison
     from bakeoff.data.dataset import Dataset
+    from bakeoff.serve import serve
     from bakeoff.study import Study
     from bakeoff.verbs import curve, demo, doctor, init, models, report, run
     from bakeoff.verbs_data import audit, convert, expand, show, split
     from bakeoff.verbs_predict import predict
-    from bakeoff.verbs_winner import explain, score
+    from bakeoff.verbs_winner import explain, export, score
 
 __all__ = [
     "Comparison",
@@ -31,12 +32,14 @@ __all__ = [
     "doctor",
     "expand",
     "explain",
+    "export",
     "init",
     "models",
     "predict",
     "report",
     "run",
     "score",
+    "serve",
     "show",
     "split",
 ]
@@ -47,7 +50,8 @@ _HOMES = {
     "Study": "bakeoff.study",
     **dict.fromkeys(("audit", "convert", "expand", "show", "split"), "bakeoff.verbs_data"),
     "predict": "bakeoff.verbs_predict",
-    **dict.fromkeys(("explain", "score"), "bakeoff.verbs_winner"),
+    "serve": "bakeoff.serve.server",
+    **dict.fromkeys(("explain", "export", "score"), "bakeoff.verbs_winner"),
 }
 
 

@@ -14,6 +14,7 @@ from bakeoff.options import (
     GroupFrom,
     Json,
     LabelFrom,
+    Quiet,
     Sets,
     Task,
     all_settings,
@@ -114,3 +115,33 @@ def serve(
         say(f"serving {study} at that address, for this machine alone; Ctrl-C ends it")
 
     serve_study(study, port, open_page, tell)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A trained model, a run's folder, or a study (its winner).")],
+    to: Annotated[str, typer.Option(help="onnx, pt2 (torch.export) or hub (what timm loads back).")] = "onnx",
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for the file and its model card.")] = Path(
+        "exported"
+    ),
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit integers, calibrated with training images.")] = False,
+    allow: Annotated[float, typer.Option(help="Points that the metric of an 8-bit file may fall by.")] = 1.0,
+    images: Annotated[
+        Path | None, typer.Option(help="Labelled images to test the file on. Default: the study's test images.")
+    ] = None,
+    sets: Sets = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make a file that works without bakeoff.  It is run on your test images first; one that differs is not written.
+
+    Examples:  bakeoff export STUDY --out winner     bakeoff export STUDY --int8 --out small
+    """
+    from bakeoff import verbs_data, verbs_winner
+    from bakeoff.export import Wish
+
+    wish = Wish(to, int8, allow)
+    with show_progress(quiet) as progress:
+        dataset = None if images is None else verbs_data.read(images, all_settings(sets))
+        found = verbs_winner.export_files(model, out, wish, dataset, progress.count)
+    print_json(found.to_json()) if as_json else typer.echo(found.words)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from bakeoff.data.cache import Counter
+from bakeoff.data.dataset import Dataset
 from bakeoff.errors import UsageError
 from bakeoff.evaluate.score import Score
 from bakeoff.evaluate.score import score as score_model
 from bakeoff.explain.explainer import Options
 from bakeoff.explain.explaining import DEFAULT, Explained, Explaining, find_methods
 from bakeoff.explain.writing import explain_files, plan_pictures
+from bakeoff.export import ALLOW, Exported, Wish, export_model
 from bakeoff.grading import grade, is_submission
 from bakeoff.models import trained
 from bakeoff.predict import find_images
@@ -61,3 +64,27 @@ def explain(
     paths, chosen = find_images(inputs), find_methods(methods)
     files = plan_pictures(Path(out), file_names(paths, ".png"))
     return explain_files(Explaining(trained.load(find_model(Path(model))), chosen, options or Options()), files, wanted)
+
+
+def export(
+    model: str | Path,
+    out: str | Path = "exported",
+    to: str = "onnx",
+    int8: bool = False,
+    allow: float = ALLOW,
+    images: str | Path | Dataset | None = None,
+) -> Exported:
+    """Export a trained model (as in predict) into the new folder `out`, with its model card; `to` is onnx, pt2 or hub.
+
+    The file is run on the study's test images, or on labelled `images`, and must agree with the network; the metric of
+    one with 8-bit integers (`int8`) may fall by `allow` points.  Raises Refused, and writes nothing, where it does not.
+    """
+    dataset = read(images) if isinstance(images, str | Path) else images
+    return export_files(Path(model), Path(out), Wish(to, int8, allow), dataset)
+
+
+def export_files(
+    model: Path, out: Path, wish: Wish, images: Dataset | None = None, progress: Counter | None = None
+) -> Exported:
+    """Do what export() does, telling how far it is."""
+    return export_model(find_model(model), out, wish, images, progress)

@@ -22,6 +22,7 @@ from bakeoff.export.material import Origin, description, exam_of, origin, traini
 from bakeoff.export.onnx_file import require, write_onnx
 from bakeoff.export.parity import Exam, Parity, Runner, check, check_metric, measure
 from bakeoff.export.pt2_file import Pt2Runner, write_pt2
+from bakeoff.export.words import answer
 from bakeoff.files import write_text
 from bakeoff.models import trained
 from bakeoff.models.trained import Trained
@@ -64,6 +65,11 @@ class Exported:
     folder: Path
     files: tuple[str, ...]
     parity: Mapping[str, Parity] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """What a person is told: how each file compares, and where it is."""
+        return "\n\n".join([*(answer(name, one) for name, one in self.parity.items()), str(self.folder)])
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dictionary."""
