@@ -31,6 +31,8 @@ from simulated_runs import (
 from bakeoff.compare import Comparison, Question, compare
 from bakeoff.errors import Refused
 from bakeoff.evaluate.statistics import crossed_t
+from bakeoff.evaluate.verdict import Unit
+from bakeoff.tables import comparison_text
 
 
 def test_a_clear_difference_is_the_crossed_t() -> None:
@@ -118,6 +120,34 @@ def test_three_candidates_get_simultaneous_intervals_and_a_best_set() -> None:
     assert wide.high - wide.low > lone.pairs[0].high - lone.pairs[0].low  # Bonferroni
     assert len(compare(TASK, Question(baseline="cow"), THREE).pairs) == 2
     assert "the others were not compared with each other" in compare(TASK, Question(baseline="cow"), THREE).next_step
+
+
+def test_a_baseline_with_many_rivals_has_a_short_verdict_and_all_pairs_below() -> None:
+    skills = {"ant": 3.0, "bee": 2.9, "cow": 1.0, "dog": -1.0, "elk": 1.0}
+    found = compare(TASK, Question(baseline="cow"), Plan(skills).results())
+    best, *_ = found.pairs
+    assert [pair.kind for pair in found.pairs].count("better") == 2
+    assert found.verdict.startswith(
+        f"{best.sentence.split(';')[0]}; of the 3 others against cow, 1 is better, 1 is worse"
+    )
+    assert "1 is undecided (each below). L1" in found.verdict
+    printed = comparison_text(replace(found, task="classification"))
+    assert [printed.count(pair.sentence) for pair in found.pairs] == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("percent", "low", "high", "words"),
+    [
+        (True, -0.021, 0.5, "[-2.1, 50.0]"),
+        (True, -1.4, 0.12, "[-100.0, 12.0] (cut at 100 points, the most there can be)"),  # two seeds, few images
+        (True, -1.0, 1.0, "[-100.0, 100.0]"),  # all there can be
+        (False, -1.4, 2.5, "[-1.4, 2.5]"),  # a loss has no end
+    ],
+)
+def test_intervals_of_differences_are_written_as_far_as_is_possible(
+    percent: bool, low: float, high: float, words: str
+) -> None:
+    assert Unit(percent).interval(low, high) == words
 
 
 def test_groups_widen_the_interval() -> None:

@@ -136,6 +136,8 @@ def comparison_text(comparison: Comparison) -> str:
     body = columns(header, rows, right=[1, 3, 4, 5, 6])
     if any(one.choices for one in comparison.tuning):
         body = f"{body}\n\n{tuning_text(comparison.tuning, metric)}"
+    if comparison.baseline is not None and len(comparison.pairs) > 2:  # the verdict counts them
+        body = "\n".join([body, "", *(pair.sentence for pair in comparison.pairs)])
     failures = [f"{row.candidate}: {failure}" for row in comparison.rows for failure in row.failures]
     failures += [f"{printable(one.candidate)}: {one.sentence(Unit(metric.percent))}" for one in comparison.dropped]
     failures += [finding.sentence for finding in comparison.findings if finding.code == "race"]

@@ -156,6 +156,17 @@ def test_absent_parts_are_left_out_and_said_so(tmp_path: Path) -> None:
     assert "Trained model" not in page.text
 
 
+def test_an_interval_is_drawn_as_far_as_is_possible(tmp_path: Path) -> None:
+    folder = make_study(tmp_path, Plan(images=60, seeds=2, failed=()))
+    pair = replace(read_comparison(folder).pairs[0], difference=-0.3, low=-1.4, high=0.12)
+    rewrite(folder, pairs=(pair,))
+    page = Page(write_report(folder))
+    assert "[−100.0, +12.0]" in page.text
+    assert "cut at ±100 points" in page.text
+    assert "140" not in page.text.partition("Differences")[2].partition("Findable gap")[0]
+    assert "The 95 % interval of the difference holds zero." in page.text
+
+
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     folder = make_study(tmp_path, Plan(images=40, seeds=1, failed=()))
     damaged = folder.run(folder.runs()[0].id).path / "outcomes.npz"
@@ -186,7 +197,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         (Plan(names=("solo",), failed=()), ["nothing to compare"], ["Where candidates disagree", "How sure"]),
         (
             Plan(seeds=2, failed=(("mlp", 0), ("mlp", 1))),
-            ["1 of 1 interval", "C: mlp – –", "seed 1: the loss became nan"],
+            ["interval of the difference lies clear of zero", "C: mlp – –", "seed 1: the loss became nan"],
             ["Cmlp confusion"],
         ),
         (Plan(names=("a", "b"), seeds=1, failed=(("a", 0), ("b", 0))), ["no two candidates have"], ["Confusion"]),

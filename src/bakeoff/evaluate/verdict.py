@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
-from bakeoff.evaluate.pairs import LEAST_GROUPS, LEAST_IMAGES, Contest, Pair, best_set, result
+from bakeoff.evaluate.pairs import LEAST_GROUPS, LEAST_IMAGES, Contest, Kind, Pair, best_set, result
 from bakeoff.evaluate.planner import foreseen, next_step
 from bakeoff.evaluate.statistics import equivalence
 from bakeoff.findings import lowered, printable
@@ -34,8 +36,14 @@ class Unit:
         return text.removeprefix("-") if float(text) == 0 else text
 
     def interval(self, low: float, high: float) -> str:
-        """Write [low, high] in the unit of number()."""
-        return f"[{self.number(low)}, {self.number(high)}]"
+        """Write [low, high] in the unit of number(), and say so where it is cut to what is possible."""
+        ends = self.possible(low), self.possible(high)
+        said = "" if ends == (low, high) else " (cut at 100 points, the most there can be)"
+        return f"[{self.number(ends[0])}, {self.number(ends[1])}]{said}"
+
+    def possible(self, difference: float) -> float:
+        """Return a difference, or an end of its interval, cut to what can be: percent metrics lie in 0..1."""
+        return min(1.0, max(-1.0, difference)) if self.percent else difference
 
     def gap(self, value: float) -> str:
         """Write eps as the user gave it."""
@@ -101,10 +109,21 @@ def _headline(contest: Contest, pairs: Sequence[Pair], unit: Unit, title: str) -
     if not pairs:
         return _alone(contest, unit, title)
     if len(pairs) == 1 or contest.baseline is not None:
-        return "; ".join(claim(contest, pair, unit, len(pairs)) for pair in pairs)
+        return _against(contest, pairs, unit)
     if contest.level == "L0":
         return f"no claim about {len(contest.names)} candidates: {claim(contest, pairs[0], unit, len(pairs))}"
     return _field(contest, pairs, unit)
+
+
+def _against(contest: Contest, pairs: Sequence[Pair], unit: Unit) -> str:
+    """Say how one or two candidates compare with another; of more with a baseline the best, and count the rest."""
+    if len(pairs) <= 2:
+        return "; ".join(claim(contest, pair, unit, len(pairs)) for pair in pairs)
+    first = next((pair for pair in pairs if pair.kind == "better"), pairs[0])
+    counts = Counter(pair.kind for pair in pairs if pair is not first)
+    told = [f"{counts[kind]} {'is' if counts[kind] == 1 else 'are'} {kind}" for kind in get_args(Kind) if counts[kind]]
+    others = f"of the {len(pairs) - 1} others against {printable(contest.baseline or '')}"
+    return f"{claim(contest, first, unit, len(pairs))}; {others}, {_listed(told)} (each below)"
 
 
 def _alone(contest: Contest, unit: Unit, title: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bakeoff import guards
 from bakeoff.compare import Comparison, Estimate
+from bakeoff.evaluate.verdict import Unit
 from bakeoff.findings import Finding, plural
 from bakeoff.report.charts import forest
 from bakeoff.report.material import Candidate, Material, read_part
@@ -89,12 +90,16 @@ def _ends(estimate: Estimate | None) -> list[float]:
 def differences(material: Material) -> Section:
     """The forest plot of all pairs and the table behind it."""
     comparison, metric = material.comparison, material.metric
-    factor = 100 if metric.percent else 1
-    shown = [(p.difference * factor, p.low * factor, p.high * factor, p.kind) for p in comparison.pairs]
+    factor, possible = (100 if metric.percent else 1), Unit(metric.percent).possible
+    shown = [
+        (pair.difference * factor, possible(pair.low) * factor, possible(pair.high) * factor, pair.kind)
+        for pair in comparison.pairs
+    ]
     band = f"±{number(comparison.eps, 1 if metric.percent else 3)} {unit(metric)}"
     content = {
         "plot": forest(shown, comparison.eps) if shown else None,
-        "factor": factor,
+        "shown": shown,
+        "cut": any(possible(end) != end for pair in comparison.pairs for end in (pair.low, pair.high)),
         "unit": unit(metric),
         "caption": forest_caption(comparison, band),
     }
@@ -105,13 +110,16 @@ def forest_caption(comparison: Comparison, band: str) -> str:
     """Say in words what the forest plot shows."""
     clear = sum(pair.low > 0 or pair.high < 0 for pair in comparison.pairs)
     within = sum(pair.kind in ("equivalent", "identical") for pair in comparison.pairs)
+    intervals, ending = f"{comparison.looks.confidence} interval", "gaps inside it do not matter to you."
+    if len(comparison.pairs) == 1:
+        where = "lies clear of zero" if clear else "holds zero"
+        words = f"The {intervals} of the difference {where}{'; the pair is equivalent' if within else ''}."
+        return f"{words} The band is {band}: {ending}"
     joint = ", simultaneous over all pairs" if len(comparison.rows) > 2 else ""
     return (
-        f"{comparison.looks.confidence} intervals of the difference{joint}. "
-        f"{clear} of {plural(len(comparison.pairs), 'interval')} "
+        f"{intervals}s of the difference{joint}. {clear} of {len(comparison.pairs)} intervals "
         f"{'lies' if clear == 1 else 'lie'} clear of zero; {plural(within, 'pair')} "
-        f"{'is' if within == 1 else 'are'} equivalent. The band is {band}: "
-        "gaps inside it do not matter to you."
+        f"{'is' if within == 1 else 'are'} equivalent. The band is {band}: {ending}"
     )
 
 
