@@ -6,7 +6,6 @@ output must change.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from bakeoff.models.spec import Network
-
-TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -57,26 +54,6 @@ def cut(network: Network, skip: Skip) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def effects(network: Network, images: Tensor) -> dict[str, float]:
-    """Return by how much cutting each skip connection changes the logits (B, K, H, W) for images (B, 3, H, W).
-
-    It is the largest change as a share of the logits' standard deviation: 0 for a connection that carries nothing.
-    Batch norms take the statistics of these images, so that a network that has not been trained has values of the
-    order of one in all of its maps; nothing else is random, and the network itself is left as it is.
-    """
-    twin = copy.deepcopy(network).eval()
-    for module in twin.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.train()
-    found = {}
-    with torch.no_grad():
-        whole = twin(images)
-        for skip in skips(twin):
-            with cut(twin, skip):
-                found[skip.name] = float((twin(images) - whole).abs().max() / whole.std().clamp(min=TINY))
-    return found
 
 
 def without(maps: Any, key: int | str) -> Any:
