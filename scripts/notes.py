@@ -65,7 +65,8 @@ def make(page: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for words in commands(page):
         print(f"$ {shlex.join(words)}", flush=True)
-        subprocess.run(words, cwd=page.parents[2], env=environment, check=True)
+        if code := subprocess.run(words, cwd=page.parents[2], env=environment).returncode:
+            sys.exit(f"{page}: this command ended with exit code {code}: {shlex.join(words)}")
     if missing := [picture.name for picture in pictures(page) if not picture.exists()]:
         sys.exit(f"{page}: its commands made no {', '.join(missing)}")
     workshop(page).mkdir(parents=True, exist_ok=True)
