@@ -74,12 +74,13 @@ def make(page: Path) -> None:
 
 
 def main() -> None:
-    """Make the pictures of every stale page, or of those that are named."""
-    began, asked = time.perf_counter(), sys.argv[1:]
+    """Make the pictures of every stale page, or of those that are named, and say how long each took."""
+    asked = sys.argv[1:]
     pages = [NOTES / f"{name}.md" for name in asked] or [page for page in sorted(NOTES.glob("*.md")) if is_stale(page)]
     for page in pages:
+        began = time.perf_counter()
         make(page)
-    print(f"{len(pages)} pages of docs/notes made in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+        print(f"{page.name}: made in {time.perf_counter() - began:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":
