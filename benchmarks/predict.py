@@ -92,7 +92,8 @@ def main() -> None:
                 (timed(bare, network, files, side, device), timed(ours, model, files, device)) for _ in range(rounds)
             ]
             speeds = [statistics.median(count / pair[which][0] for pair in pairs) for which in (0, 1)]
-            clock, work = (statistics.median(one[unit] / other[unit] for one, other in pairs) for unit in (0, 1))
+            clock = statistics.median(one[0] / other[0] for one, other in pairs)
+            work = statistics.median(one[1] / other[1] for one, other in pairs)
             gap = max(float(np.abs(one[2] - other[2]).max()) for one, other in pairs)
             row = f"{arch:24} {speeds[0]:14.0f} {speeds[1]:9.0f} {clock:6.2f} {work:7.2f} {gap:13.1e}"
             print(row, flush=True)

@@ -282,7 +282,7 @@ def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> Non
 PREDICTING = (
     "from bakeoff import verbs_predict as verbs\nfrom bakeoff.cli import main\n"
     "class Found: classes, task = (), 'classification'\n"
-    "verbs.find_predictor = lambda *_: Found\nverbs.predict_images = lambda *_: []\n"
+    "verbs.find_labeller = lambda *_: verbs.Labeller(Found)\nverbs.find_sources = verbs._labelled = lambda *_: []\n"
     "main(['predict', 'model', 'images'])"
 )
 

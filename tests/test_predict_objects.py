@@ -118,7 +118,7 @@ def test_csv_has_a_row_for_every_object_or_class(tmp_path: Path) -> None:
     }
     for task in TASKS:
         stream = io.StringIO()
-        assert write_csv(found_in(tmp_path, task), stream, CLASSES, task=task, pictures=("overlay",)) == 1
+        assert write_csv(found_in(tmp_path, task), stream, CLASSES, task=task, more=("overlay",)) == 1
         header, *rows = csv.reader(io.StringIO(stream.getvalue()))
         assert (header[0], header[1], header[-2:]) == ("path", "label", ["error", "overlay"])
         for row, cells in zip(rows, expected[task], strict=False):

@@ -7,6 +7,7 @@ from pathlib import Path
 from bakeoff.compare import Comparison
 from bakeoff.errors import UsageError
 from bakeoff.files import read_json
+from bakeoff.findings import plural
 from bakeoff.store import Run, StudyFolder
 from bakeoff.tasks import TASKS
 
@@ -25,6 +26,24 @@ def find_model(path: Path) -> Path:
         return path
     found = Comparison.from_json(read_json(folder.comparison))
     return best_model(folder, found, found.rows[0].candidate)
+
+
+def ensemble_of(path: Path) -> list[Path]:
+    """Return the models of all finished contest runs of a study's best candidate, ordered by id.
+
+    Raises UsageError for a path that is no finished study, and when there is only one such run.
+    """
+    folder = StudyFolder(path)
+    if not folder.comparison.exists():
+        raise UsageError(f"{path}: an ensemble is made of the runs of a finished study; name its folder")
+    best = Comparison.from_json(read_json(folder.comparison)).rows[0].candidate
+    runs = [run for run in folder.planned() if run.candidate == best and run.state == "done"]
+    own = [run.id for run in runs if run.purpose == "contest" and not run.id.endswith("-again")]
+    if len(own) < 2:
+        raise UsageError(
+            f"{path}: {best} has {plural(len(own), 'finished run')}; an ensemble needs two: train more seeds"
+        )
+    return [folder.run(id).path for id in own]
 
 
 def shown_runs(folder: StudyFolder, found: Comparison) -> dict[str, Run]:

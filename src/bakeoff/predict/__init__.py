@@ -1,7 +1,8 @@
-"""Trained model x image files -> predictions: CSV, JSON lines, COCO, masks and pictures."""
+"""Predictor x images and videos -> predictions: CSV, JSON lines, COCO, YOLO, VOC, masks, pictures and videos."""
 
 from bakeoff.predict.inputs import find_images
 from bakeoff.predict.opening import open_predictor
+from bakeoff.predict.options import Options
 from bakeoff.predict.output import write_coco, write_csv, write_jsonl
 from bakeoff.predict.pictures import Folders, illustrated
 from bakeoff.predict.prediction import Prediction, predict
@@ -10,6 +11,7 @@ from bakeoff.predict.writing import Output, write
 
 __all__ = [
     "Folders",
+    "Options",
     "Output",
     "Prediction",
     "Predictor",

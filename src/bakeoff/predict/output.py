@@ -31,7 +31,7 @@ def write_csv(
     classes: Sequence[str],
     escaped: bool = False,
     task: str = LABELLED,
-    pictures: Sequence[str] = (),
+    more: Sequence[str] = (),
 ) -> int:
     r"""Write predictions as a table; return how many files could not be used.
 
@@ -39,8 +39,8 @@ def write_csv(
     semantic        a row per file and class that occurs in it: path, label, pixels, share of the image, error
     detection       a row per object: path, label, score, x1, y1, x2, y2 in the image's pixels, error
     instance        the same with pixels, the area of the mask
-    A file without objects, or one that cannot be used, has one row without a label.  `pictures` are the fields of
-    Prediction ("mask", "overlay") that get a column at the end.
+    A file without objects, or one that cannot be used, has one row without a label.  `more` are fields of Prediction
+    ("mask", "overlay", "frame", "seconds", "temperature") that get a column at the end.
 
     A cell that starts with = + - @ gets an apostrophe in front, so that no spreadsheet runs it as a formula.  Names
     stay exact otherwise, control and bidirectional characters included (a line break is quoted), since programs open
@@ -50,12 +50,12 @@ def write_csv(
     writer = csv.writer(stream, lineterminator="\n")
     scores = ["label", "probability", "error", *(f"score:{name}" for name in classes)]
     header = scores if task == LABELLED else [*COLUMNS[task], "error"]
-    writer.writerow([_cell(show(name)) for name in ("path", *header, *pictures)])
+    writer.writerow([_cell(show(name)) for name in ("path", *header, *more)])
     failed = 0
     for found in predictions:
-        files = [getattr(found, name) or "" for name in pictures]
+        last = ["" if getattr(found, name) is None else getattr(found, name) for name in more]
         for row in _rows(found, classes, task):
-            cells = (found.path, *row, *files)
+            cells = (found.path, *row, *last)
             writer.writerow([_cell(show(cell)) if isinstance(cell, str) else f"{cell:.7g}" for cell in cells])
         failed += found.error is not None
     return failed
@@ -76,7 +76,11 @@ def _rows(found: Prediction, classes: Sequence[str], task: str) -> Iterator[list
 
 
 def write_jsonl(
-    predictions: Iterable[Prediction], stream: TextIO, classes: Sequence[str] = (), task: str = LABELLED
+    predictions: Iterable[Prediction],
+    stream: TextIO,
+    classes: Sequence[str] = (),
+    task: str = LABELLED,
+    more: Sequence[str] = (),
 ) -> int:
     """Write one JSON object a line; return how many files could not be used.
 
@@ -84,6 +88,7 @@ def write_jsonl(
     semantic        path, size (width, height), classes: label, pixels, share of those that occur; mask, overlay, error
     detection       path, size, objects: label, score, box (x1, y1, x2, y2 in the image's pixels); mask, overlay, error
     instance        the same with pixels (area) and mask (COCO's run lengths) of every object
+    `more` are further fields of Prediction to be there: "frame", "seconds", "temperature".
     """
     failed = 0
     for found in predictions:
@@ -94,6 +99,7 @@ def write_jsonl(
             content = {"path": found.path, "size": None if found.target is None else _size(found.target)}
             content["classes" if task == "semantic" else "objects"] = list(_entries(found, classes))
             content |= {name: getattr(found, name) for name in ("mask", "overlay", "error")}
+        content |= {name: getattr(found, name) for name in more}
         stream.write(json.dumps(content, allow_nan=False) + "\n")
         failed += found.error is not None
     return failed

@@ -20,11 +20,16 @@ from bakeoff.errors import Refused, UnreadableImage, UsageError
 from bakeoff.files import replacing
 from bakeoff.findings import listed
 from bakeoff.predict.prediction import Prediction
+from bakeoff.predict.sources import Source
+from bakeoff.predict.video import Clip, Film
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where pictures go: `masks` of label maps, `overlays` of anything; None: they are not made."""
+    """Where pictures go: `masks` of label maps, `overlays` of anything; None: they are not made.
+
+    Of a video the overlays are a video, and the masks a folder with a PNG for each frame.
+    """
 
     masks: Path | None = None
     overlays: Path | None = None
@@ -34,16 +39,16 @@ class Folders:
         """The fields of Prediction that will be filled in."""
         return tuple(name for name, folder in (("mask", self.masks), ("overlay", self.overlays)) if folder is not None)
 
-    def check(self, paths: Sequence[Path], task: str) -> None:
+    def check(self, sources: Sequence[Source], task: str) -> None:
         """Raise UsageError for a wish that cannot be met, Refused when files that are there would be overwritten."""
         if self.masks is not None and task != "semantic":
             raise UsageError(f"masks are pictures of label maps; this model's task is {task}: use overlays, or coco")
         if self.masks is not None and self.overlays is not None and self.masks.resolve() == self.overlays.resolve():
             raise UsageError(f"{self.masks}: masks and overlays need a folder each")
-        for folder, suffix in ((self.masks, ".png"), (self.overlays, ".jpg")):
+        for folder, names in ((self.masks, mask_names(sources)), (self.overlays, overlay_names(sources))):
             if folder is None:
                 continue
-            there = [name for name in file_names(paths, suffix).values() if (folder / name).exists()]
+            there = [name for name in names.values() if (folder / name).exists()]
             if there:
                 raise Refused(
                     f"{folder}: {len(there)} files that would be written are there already ({listed(there)}); "
@@ -51,24 +56,53 @@ class Folders:
                 )
 
 
-def illustrated(predictions: Iterable[Prediction], paths: Sequence[Path], folders: Folders) -> Iterator[Prediction]:
+def illustrated(predictions: Iterable[Prediction], sources: Sequence[Source], folders: Folders) -> Iterator[Prediction]:
     """Write the pictures of predictions as they pass, and yield them with the names of what was written.
 
-    `paths` are all files that will pass: their names below the folder that they share are those of the pictures.
-    Raises ResourceError when the disk is full.
+    `sources` are all files and videos that will pass: their names below the folder that they share are those of the
+    pictures.  Raises ResourceError when the disk is full.
     """
-    masks, overlays = file_names(paths, ".png"), file_names(paths, ".jpg")
-    for found in predictions:
-        if found.error is None and folders.masks is not None and isinstance(found.target, LabelMap):
-            found = replace(found, mask=_write(palette(found.target.pixels), folders.masks / masks[found.path]))
-        if found.error is None and folders.overlays is not None:
-            found = _drawn(found, folders.overlays / overlays[found.path])
-        yield found
+    masks, overlays = mask_names(sources), overlay_names(sources)
+    with Film() as film:
+        for found in predictions:
+            if found.error is None and folders.masks is not None and isinstance(found.target, LabelMap):
+                file = folders.masks / masks[_source(found)]
+                file = file if found.moment is None else file / f"{found.moment.frame:06d}.png"
+                found = replace(found, mask=_write(palette(found.target.pixels), file))
+            if found.error is None and folders.overlays is not None:
+                found = _drawn(found, folders.overlays / overlays[_source(found)], film)
+            yield found
 
 
-def _drawn(found: Prediction, file: Path) -> Prediction:
+def mask_names(sources: Sequence[Source]) -> Mapping[str, str]:
+    """Return the file of each image's mask, and the folder of each video's."""
+    return {**_names(sources, Path, ".png"), **_names(sources, Clip, "")}
+
+
+def overlay_names(sources: Sequence[Source]) -> Mapping[str, str]:
+    """Return the file of each image's and each video's overlay."""
+    return {**_names(sources, Path, ".jpg"), **_names(sources, Clip, ".mp4")}
+
+
+def _names(sources: Sequence[Source], kind: type[Path] | type[Clip], suffix: str) -> dict[str, str]:
+    """Return the names of what is made of the images, or of the videos."""
+    own = [source for source in sources if isinstance(source, kind)]
+    paths = [source.path if isinstance(source, Clip) else source for source in own]
+    names = file_names(paths, suffix).values()
+    return {str(source): name for source, name in zip(own, names, strict=True)}
+
+
+def _source(found: Prediction) -> str:
+    """Return the file that a prediction belongs to."""
+    return found.path if found.moment is None else found.moment.video
+
+
+def _drawn(found: Prediction, file: Path, film: Film) -> Prediction:
     """Draw a prediction on its image, which is decoded once more: large ones are not kept meanwhile."""
     target, classes = _drawable(found)
+    if found.moment is not None:
+        film.add(file, draw(found.moment.image, target, classes), found.moment.rate)
+        return replace(found, overlay=str(file))
     try:
         image = decode(Path(found.path))
     except UnreadableImage as error:  # it was readable a moment ago

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO
 
 from bakeoff.errors import UsageError, nearest
 from bakeoff.files import replacing
+from bakeoff.predict.as_dataset import FORMATS, check_folder, write_folder
 from bakeoff.predict.output import LABELLED, write_coco, write_csv, write_jsonl
 from bakeoff.predict.pictures import Folders
 from bakeoff.predict.prediction import Prediction
@@ -19,24 +20,37 @@ SUFFIXES: Mapping[str, str] = {".csv": "csv", ".jsonl": "jsonl", ".json": "coco"
 
 @dataclass(frozen=True)
 class Output:
-    """Predictions as `format` (csv, jsonl, coco) in the file `out`, or on `stream`; pictures in `folders`.
+    """Predictions as `format` in `out`, or on `stream`; pictures in `folders`.
 
-    `format` None is the one of the file's suffix, or CSV.
+    csv, jsonl and coco are files, whose suffix says the format where `format` is None; yolo and voc are new folders.
+    `more` are fields of Prediction that csv and jsonl show too: "frame" and "seconds" of videos, "temperature".
     """
 
     out: Path | None = None
     format: str | None = None
     folders: Folders = field(default_factory=Folders)
     stream: TextIO = field(default_factory=lambda: sys.stdout)
+    more: tuple[str, ...] = ()
 
-    def chosen(self, task: str) -> str:
-        """Return the format.  Raises UsageError for one that is unknown, or that cannot hold the task's predictions."""
+    def chosen(self, task: str, videos: int = 0) -> str:
+        """Return the format.
+
+        Raises UsageError for one that is unknown, or that cannot hold the task's predictions or those of videos.
+        """
+        if self.format in FORMATS:
+            if self.out is None:
+                raise UsageError(f"{self.format} is a folder of files: name a new one with --out")
+            check_folder(task, self.format, videos)
+            return self.format
         suffix = None if self.out is None else SUFFIXES.get(self.out.suffix.lower())
         if self.out is not None and suffix is None:
-            raise UsageError(f"{self.out}: predictions are written to a .csv, .jsonl or .json (COCO) file")
+            raise UsageError(
+                f"{self.out}: predictions are written to a .csv, .jsonl or .json (COCO) file, "
+                f"or with --format {' or '.join(FORMATS)} to a new folder"
+            )
         format = self.format or suffix or "csv"
-        if format not in SUFFIXES.values():
-            names = tuple(SUFFIXES.values())
+        names = (*SUFFIXES.values(), *FORMATS)
+        if format not in names:
             raise UsageError(f"format must be {', '.join(names)}, not {format!r}{nearest(format, names)}")
         if suffix is not None and suffix != format:
             raise UsageError(f"{self.out}: its suffix says {suffix}, but the format is {format}; leave one out")
@@ -67,19 +81,20 @@ def write(predictions: Iterable[Prediction], output: Output, model: Labelled) ->
     """
     format = output.chosen(model.task)
     if output.out is None:
-        errors = _write(predictions, output.stream, format, model, output.folders.kinds)
+        errors = _write(predictions, output.stream, format, model, output)
         output.stream.flush()  # here, so that a reader who left is noticed
         return errors
+    if format in FORMATS:
+        return write_folder(predictions, output.out, model.classes, format)
     with replacing(output.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        return _write(predictions, stream, format, model, output.folders.kinds)
+        return _write(predictions, stream, format, model, output)
 
 
-def _write(
-    predictions: Iterable[Prediction], stream: TextIO, format: str, model: Labelled, pictures: Sequence[str]
-) -> int:
+def _write(predictions: Iterable[Prediction], stream: TextIO, format: str, model: Labelled, output: Output) -> int:
     """Write to an open stream."""
     if format == "coco":
         return write_coco(predictions, stream, model.classes)
     if format == "jsonl":
-        return write_jsonl(predictions, stream, model.classes, model.task)
-    return write_csv(predictions, stream, model.classes, stream.isatty(), model.task, pictures)
+        return write_jsonl(predictions, stream, model.classes, model.task, output.more)
+    more = (*output.folders.kinds, *output.more)
+    return write_csv(predictions, stream, model.classes, stream.isatty(), model.task, more)
