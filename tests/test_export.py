@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
@@ -25,14 +27,14 @@ from bakeoff.data.dataset import Dataset, TaskName
 from bakeoff.data.formats import read
 from bakeoff.data.scenes import write_scenes
 from bakeoff.data.targets import Boxes, Label, LabelMap, Target
-from bakeoff.errors import DataError, Refused
+from bakeoff.errors import DataError, Refused, UsageError
 from bakeoff.evaluate.pairs import Estimate
 from bakeoff.export import pt2_file
 from bakeoff.export.card import harmless
 from bakeoff.export.difference import gap
 from bakeoff.export.graph import Graph, graph_of
 from bakeoff.export.onnx_file import write_onnx
-from bakeoff.export.parity import Parity, check, check_metric
+from bakeoff.export.parity import Parity, check, check_metric, check_small
 from bakeoff.files import write_json
 from bakeoff.models import build, trained
 from bakeoff.models.spec import ModelSpec
@@ -177,6 +179,37 @@ def test_the_card_s_program_labels_a_photo(
     assert capsys.readouterr().out.strip() == found.label
 
 
+def test_predict_labels_without_torch(exported: tuple[Path, dict[str, Any]], labels: Path) -> None:
+    file, images = exported[0] / "model.int8.onnx", labels.parents[1] / "data"
+    expected = list(bakeoff.predict(file, [images]))
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"
+        "from bakeoff.cli import main; main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, "predict", str(file), str(images), "--json", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["path"], row["label"]) for row in rows] == [(one.path, one.label) for one in expected]
+    assert len(rows) == 24
+
+
+def test_files_of_others_are_named(tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([node], "g", [value], [output])
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, ir_version=8, opset_imports=opset), tmp_path / "other.onnx")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(DataError, match=r"other\.onnx: was not made by `bakeoff export`"):
+        OnnxPredictor(tmp_path / "other.onnx")
+    with pytest.raises(DataError, match=r"text\.onnx: cannot be opened as an ONNX file"):
+        OnnxPredictor(tmp_path / "text.onnx")
+    with pytest.raises(UsageError, match="no such file"):
+        OnnxPredictor(tmp_path / "none.onnx")
+
+
 def test_a_wrong_mean_is_refused_and_nothing_is_written(
     labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,6 +342,8 @@ def test_the_gates(parity: Parity) -> None:
     with pytest.raises(Refused, match=r"-2\.00 points \[-5\.00, 1\.00\], allowed 1"):
         check_metric(fell, "f", 1.0)
     check_metric(replace(parity, change=Estimate(0.02)), "f", 1.0)  # better is no harm to 8 bits
+    with pytest.raises(Refused, match="another model"):
+        check_small(replace(parity, same=parity.decisions * 4 // 5), "f", 1.0)  # as good by luck
     with pytest.raises(Refused, match=r"\+2\.00 points"):
         check(replace(parity, change=Estimate(0.02)), "f")  # but no export
     with pytest.raises(Refused, match="does not decide"):

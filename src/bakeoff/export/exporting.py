@@ -20,7 +20,7 @@ from bakeoff.export.hub import HubRunner, timm_body, write_hub
 from bakeoff.export.int8 import CALIBRATION, quantise
 from bakeoff.export.material import Origin, description, exam_of, origin, training_images
 from bakeoff.export.onnx_file import require, write_onnx
-from bakeoff.export.parity import Exam, Parity, Runner, check, check_metric, measure
+from bakeoff.export.parity import Exam, Parity, Runner, check, check_small, measure
 from bakeoff.export.pt2_file import Pt2Runner, write_pt2
 from bakeoff.export.words import answer
 from bakeoff.files import write_text
@@ -159,7 +159,7 @@ def _judged(work: Work, name: str, runner: Runner, exact: bool = True) -> Parity
     if exact:
         check(found, name)
     else:
-        check_metric(found, name, work.wish.allow)
+        check_small(found, name, work.wish.allow)
     return found
 
 

@@ -28,6 +28,7 @@ from bakeoff.tasks.inference import predict_pixels
 from bakeoff.tasks.task import Metric, Outcomes, Row, Task
 
 SAME_DECISIONS = 0.999  # the share that must be the same; with equal numbers only ties can go the other way
+SMALL_DECISIONS = 0.9  # the same of an 8-bit file: below, its metric is as good by luck alone
 EXACT = 0.1  # points that the metric of an export in full precision may move, by such ties
 TIMED, TIMED_SECONDS = 40, 10.0  # single images timed alternately, until one of the two is used up
 WARM_UP = 3  # images that are not counted
@@ -216,6 +217,17 @@ def check(parity: Parity, name: str) -> None:
             f"are the same ({parity.other}). Nothing was written"
         )
     check_metric(parity, name, EXACT, both=True)
+
+
+def check_small(parity: Parity, name: str, allow: float) -> None:
+    """Raise Refused when an 8-bit file lost more than `allow` points of the metric, or became another model."""
+    check_metric(parity, name, allow)
+    if parity.share < SMALL_DECISIONS:
+        raise Refused(
+            f"{name} has become another model: {parity.same:,} of {parity.decisions:,} decisions are the network's "
+            f"({100 * SMALL_DECISIONS:g} % are asked for), whatever its {parity.headline} is. This network does not "
+            "bear 8-bit weights; export it in full precision. Nothing was written"
+        )
 
 
 def check_metric(parity: Parity, name: str, allow: float, both: bool = False) -> None:
