@@ -25,14 +25,14 @@ class Options:
 
     `layer` is the name of a module of the network's body, as `bakeoff models NAME` lists them ("": the method's own
     choice); `channel` one of its channels (None: the strongest, or all).  `steps` are the points of an integral or of
-    an optimisation, `window` is the side of a covering square as a share of the image's, `batch` how many changed
-    copies of the image go through the network at once, `seed` what a method that draws starts from, `device` "auto",
-    "cpu", "cuda" or "cuda:1".
+    an optimisation (None: the method's own number), `window` is the side of a covering square as a share of the
+    image's, `batch` how many images go through the network at once, `seed` what a method that draws starts from,
+    `device` "auto", "cpu", "cuda" or "cuda:1".
     """
 
     layer: str = ""
     channel: int | None = None
-    steps: int = 50
+    steps: int | None = None
     window: float = 0.125
     batch: int = 16
     seed: int = 0

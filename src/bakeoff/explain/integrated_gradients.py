@@ -14,6 +14,7 @@ from bakeoff.models.spec import Network
 NAME = "integrated_gradients"
 TITLE = "Integrated gradients"
 SOURCE = "Sundararajan et al. 2017, Axiomatic Attribution for Deep Networks"
+STEPS = 50
 
 
 def applies(network: Network, task: TaskName, image: Tensor) -> str:  # noqa: ARG001
@@ -25,14 +26,14 @@ def explain(network: Network, image: Tensor, subject: Subject, options: Options)
     """Return the attributions of all pixels, colours summed; signed.
 
     They sum to the difference of the value between the image and black, but for the error of the sum over
-    `options.steps` points (Gauss-Legendre), which the note tells.
+    `options.steps` points (Gauss-Legendre; STEPS where not given), which the note tells.
     """
     method = attribution("IntegratedGradients")(lambda images: subject.value(network, images))
     with torch.enable_grad():
         found, error = method.attribute(
             image.detach().clone(),
             baselines=torch.zeros_like(image),
-            n_steps=options.steps,
+            n_steps=options.steps or STEPS,
             internal_batch_size=options.batch,
             return_convergence_delta=True,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -109,15 +109,53 @@ def find_layer(network: Network, subject: Subject, image: Tensor, wanted: str = 
         for layer in layers:
             if layer.name == wanted:
                 return layer
-        names = [layer.name for layer in layers]
-        raise UsageError(
-            f"the network has no layer {wanted!r} with a feature map{nearest(wanted, names)}; "
-            f"the last ones are {', '.join(names[-5:])}"
-        )
+        raise no_layer(wanted, [layer.name for layer in layers])
     able = [layer for layer in layers if layer.offered] or layers
     if not able:
         raise UsageError("no layer of the network keeps places apart")
     return next((layer for layer in reversed(able) if bool(layer.gradient.any())), able[-1])
+
+
+def no_layer(wanted: str, names: Sequence[str], what: str = "with a feature map") -> UsageError:
+    """Return the error for a layer that there is not among those that there are, with the nearest name."""
+    last = ", ".join(names[-5:])
+    return UsageError(f"the network has no layer {wanted!r} {what}{nearest(wanted, names)}; the last ones are {last}")
+
+
+def find_name(network: Network, image: Tensor, wanted: str = "") -> str:
+    """Return the name of a layer with a feature map: the one that is wanted, else the last in front of the head.
+
+    Raises UsageError with the nearest name for a layer that there is not.
+    """
+    names = grids(network, image)
+    if wanted and wanted not in names:
+        raise no_layer(wanted, names)
+    if not names:
+        raise UsageError("no layer of the network keeps places apart")
+    return wanted or (offered(network, names) or names)[-1]
+
+
+def output_of(network: Network, name: str, images: Tensor) -> Tensor:
+    """Return what a module of the body gives for images (B, 3, S, S); the last time where it runs more than once."""
+    outputs: list[Tensor] = []
+
+    def hook(_module: nn.Module, _given: Any, output: Tensor) -> Tensor:
+        outputs.append(output)
+        return output.clone()  # what follows may write over it
+
+    handle = network.body.get_submodule(name).register_forward_hook(hook)
+    try:
+        network(images)
+    finally:
+        handle.remove()
+    return outputs[-1]
+
+
+def channel_of(wanted: int, grid: Tensor, layer: str) -> int:
+    """Return a channel of a layer's map (C, h, w); UsageError, with what there is, for one that there is not."""
+    if not 0 <= wanted < len(grid):
+        raise UsageError(f"layer {layer} has {len(grid)} channels, 0 to {len(grid) - 1}, and no channel {wanted}")
+    return wanted
 
 
 def enlarged(grid: Tensor, network: Network, side: int) -> Map:
