@@ -194,6 +194,16 @@ def test_predict_labels_without_torch(exported: tuple[Path, dict[str, Any]], lab
     assert len(rows) == 24
 
 
+def test_a_file_is_scored_as_its_network_is(exported: tuple[Path, dict[str, Any]], labels: Path) -> None:
+    file, data = exported[0] / "model.int8.onnx", labels.parents[1] / "data"
+    own, other = (json.loads(call("score", model, data, "--json")) for model in (labels, file))
+    assert (own["images"], own["data"], own["findings"]) == (other["images"], other["data"], other["findings"])
+    assert set(own["metrics"]) == set(other["metrics"])
+    assert own["metrics"]["log_loss"]["value"] == pytest.approx(other["metrics"]["log_loss"]["value"], rel=0.1)
+    assert "is scored on all of the data" in call("score", file, data, "--part", "test", code=2)
+    assert "is an exported file" in call("explain", file, data, code=2)
+
+
 def test_files_of_others_are_named(tmp_path: Path) -> None:
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     node = onnx.helper.make_node("Identity", ["x"], ["y"])

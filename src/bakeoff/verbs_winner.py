@@ -8,7 +8,7 @@ from pathlib import Path
 from bakeoff.data.cache import Counter
 from bakeoff.data.dataset import Dataset
 from bakeoff.errors import UsageError
-from bakeoff.evaluate.score import Score
+from bakeoff.evaluate.score import Score, score_with
 from bakeoff.evaluate.score import score as score_model
 from bakeoff.explain.explainer import Options
 from bakeoff.explain.explaining import DEFAULT, Explained, Explaining, find_methods
@@ -17,6 +17,8 @@ from bakeoff.export import ALLOW, Exported, Wish, export_model
 from bakeoff.grading import grade, is_submission
 from bakeoff.models import trained
 from bakeoff.predict import find_images
+from bakeoff.predict.onnx_model import OnnxPredictor
+from bakeoff.predict.opening import is_onnx
 from bakeoff.predict.pictures import file_names
 from bakeoff.runs import part_of
 from bakeoff.verbs_data import Settings, data_spec, read
@@ -30,7 +32,7 @@ def score(
     settings: Settings | None = None,
     against: str | Path | None = None,
 ) -> Score:
-    """Evaluate a trained model (as in predict) on other labelled images: every metric with its interval.
+    """Evaluate a trained model or an exported .onnx file (as in predict) on other labelled images, with intervals.
 
     `model` may also be a file of predictions, which is graded (docs/grading.md); `against` is a second one.
 
@@ -44,6 +46,11 @@ def score(
         return grade(
             Path(model), data_spec(Path(data), settings).model_dump(), None if against is None else Path(against)
         )
+    if is_onnx(model):
+        if part is not None:
+            raise UsageError(f"{model}: part is for the runs of a study; an exported file is scored on all of the data")
+        file = OnnxPredictor(model)
+        return score_with(file, file.interface, read(data, settings))
     found, dataset = find_model(Path(model)), read(data, settings)
     return score_model(found, dataset, None if part is None else part_of(found, dataset, part))
 

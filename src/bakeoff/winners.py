@@ -8,6 +8,7 @@ from bakeoff.compare import Comparison
 from bakeoff.errors import UsageError
 from bakeoff.files import read_json
 from bakeoff.findings import plural
+from bakeoff.predict.opening import is_onnx
 from bakeoff.store import Run, StudyFolder
 from bakeoff.tasks import TASKS
 
@@ -19,6 +20,11 @@ def is_study(target: Path) -> bool:
 
 def find_model(path: Path) -> Path:
     """Return the model that a path means: itself, or for a study folder the best run of its best candidate."""
+    if is_onnx(path):
+        raise UsageError(
+            f"{path}: is an exported file, which labels images and can be scored, no more; name the run or the "
+            "study that it came from"
+        )
     folder = StudyFolder(path)
     if not folder.comparison.exists():
         if is_study(path):

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ from bakeoff.tasks.task import Outcomes, Row, Task
 LATENCY_IMAGES, LATENCY_SECONDS = 50, 2.0  # single images are timed until one of the two is used up
 WARM_UP = 3  # images that are not counted
 Keep = Callable[[str, Target], None]
+Predict = Callable[[NDArray[np.uint8]], Sequence[Target]]  # images (B, S, S, 3) -> a prediction for each
 
 
 class Pixels(Protocol):
@@ -60,6 +62,11 @@ def evaluate(
     Raises UsageError for ids that are not in the dataset or when there are none, RunError when the network gives a
     number that is not finite.
     """
+    return rate(task, partial(predict_pixels, task, network, conditions=conditions), images, ids, keep)
+
+
+def rate(task: Task, predict: Predict, images: Images, ids: Sequence[str], keep: Keep | None = None) -> Outcomes:
+    """Return the outcomes of whatever predicts, a network or an exported file, as evaluate() does."""
     dataset, targets = images.dataset, images.targets
     if missing := [id for id in ids if id not in dataset.index]:
         raise UsageError(f"{dataset.source}: {len(missing)} records to evaluate are not in the data: {missing[:5]}")
@@ -67,7 +74,7 @@ def evaluate(
     rows: list[Row] = []
     for start in range(0, len(places), task.batch):
         chunk = places[start : start + task.batch]
-        predictions = predict_pixels(task, network, images.pixels[chunk], conditions)
+        predictions = predict(images.pixels[chunk])
         for place, prediction in zip(chunk, predictions, strict=True):
             target = dataset.records[place].target if targets is None else targets[int(place)]
             rows.append(task.outcome(prediction, target))

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bakeoff.data.dataset import Dataset
+from bakeoff.data.dataset import Dataset, TaskName
 from bakeoff.data.decode import Resize, read_image, resize
 from bakeoff.data.frame import framed
 from bakeoff.data.targets import Target
 from bakeoff.errors import DataError
 from bakeoff.evaluate.classes import per_class, with_classes
-from bakeoff.evaluate.outcomes import Images, evaluate
+from bakeoff.evaluate.outcomes import Images, Predict, rate
 from bakeoff.evaluate.resampling import jackknife_blocks, pseudo_values
 from bakeoff.evaluate.statistics import one_sample_t
 from bakeoff.evaluate.variance import Codes, group_codes
@@ -27,7 +28,7 @@ from bakeoff.models import trained
 from bakeoff.models.trained import Trained
 from bakeoff.tasks import TASKS
 from bakeoff.tasks.classification import confusion
-from bakeoff.tasks.inference import Conditions, choose_device
+from bakeoff.tasks.inference import Conditions, choose_device, predict_pixels
 from bakeoff.tasks.task import Metric, Outcomes, Task
 
 SCHEMA_VERSION = 1
@@ -48,6 +49,35 @@ class Interval:
     value: float | None
     low: float | None = None
     high: float | None = None
+
+
+class Described(Protocol):
+    """What an evaluation must know of a trained model, or of a file that was exported from one."""
+
+    @property
+    def task(self) -> TaskName:
+        """What kind of prediction it makes."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The canonical label map."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """The input side in pixels."""
+        ...
+
+    @property
+    def resize(self) -> Resize:
+        """How an image is brought to the input side."""
+        ...
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Where it comes from: `data`, the fingerprint, and `judged`, the side of the frame that it was judged in."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -101,22 +131,39 @@ def score(
     """
     chosen = choose_device(device)
     ready = model if isinstance(model, Trained) else trained.load(Path(model))
-    if dataset.task != ready.task:
+    network, task = ready.network.to(chosen), TASKS[ready.task](ready.classes)
+    predict = partial(predict_pixels, task, network, conditions=Conditions(chosen))
+    return score_with(predict, ready, dataset, ids, groups)
+
+
+def score_with(
+    predict: Predict,
+    model: Described,
+    dataset: Dataset,
+    ids: Sequence[str] | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> Score:
+    """Evaluate whatever predicts as `model` describes it, a network or an exported file, as score() does."""
+    if dataset.task != model.task:
         raise DataError(
-            f"{dataset.source}: its task is {dataset.task}, that of the model {ready.task}; "
-            f"read it with the task {ready.task}, if its format can be read so"
+            f"{dataset.source}: its task is {dataset.task}, that of the model {model.task}; "
+            f"read it with the task {model.task}, if its format can be read so"
         )
     names = [record.id for record in dataset.originals.records] if ids is None else list(ids)
     wanted = set(names)
     part = replace(dataset, records=tuple(record for record in dataset.records if record.id in wanted))
-    matched = with_classes(part, ready.classes)
-    task: Task = TASKS[ready.task](ready.classes)
-    judged = int(ready.info.get("judged", ready.size))  # the size that its study judged it at
-    images = Images(matched, Decoded(matched, ready.size, ready.resize), Framed(matched, judged, ready.resize))
-    outcomes = evaluate(task, ready.network.to(chosen), images, names, Conditions(chosen))
+    matched = with_classes(part, model.classes)
+    task: Task = TASKS[model.task](model.classes)
+    outcomes = rate(task, predict, framed_images(model, matched), names)
     known = {r.id: r.group for r in dataset.records if r.group is not None} if groups is None else groups
-    same = ids is None and ready.info.get("data") == dataset.fingerprint  # who names images knows which they are
+    same = ids is None and model.info.get("data") == dataset.fingerprint  # who names images knows which they are
     return summarised(task, outcomes, units_of(names, known), dataset.fingerprint, (SAME_DATA,) if same else ())
+
+
+def framed_images(model: Described, dataset: Dataset) -> Images:
+    """Return a dataset's images as a model sees them, and their targets in the frame that its study judged it in."""
+    judged = int(model.info.get("judged", model.size))
+    return Images(dataset, Decoded(dataset, model.size, model.resize), Framed(dataset, judged, model.resize))
 
 
 def units_of(ids: Sequence[str], groups: Mapping[str, str]) -> Codes:

@@ -15,8 +15,7 @@ from bakeoff.data.dataset import Dataset
 from bakeoff.data.split import Split, Splits
 from bakeoff.errors import DataError, UsageError
 from bakeoff.evaluate.classes import with_classes
-from bakeoff.evaluate.outcomes import Images
-from bakeoff.evaluate.score import Decoded, Framed, units_of
+from bakeoff.evaluate.score import Decoded, framed_images, units_of
 from bakeoff.export.parity import Exam
 from bakeoff.files import read_json
 from bakeoff.findings import plural
@@ -104,6 +103,4 @@ def _exam(model: Trained, dataset: Dataset, ids: Sequence[str], groups: dict[str
         drawn = generator(0, "export", "exam").permutation(len(ids))[:MOST]
         chosen, source = [ids[place] for place in sorted(drawn)], f"{MOST:,} of {source}"
     matched = with_classes(dataset, model.classes)
-    judged = int(model.info.get("judged", model.size))
-    images = Images(matched, Decoded(matched, model.size, model.resize), Framed(matched, judged, model.resize))
-    return Exam(images, tuple(chosen), units_of(chosen, groups), source)
+    return Exam(framed_images(model, matched), tuple(chosen), units_of(chosen, groups), source)

@@ -55,6 +55,12 @@ class Interface:
         """The names of what comes out, in order."""
         return OUTPUTS[self.task]
 
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Where the trained model comes from: study, data, metrics."""
+        found: Mapping[str, Any] = self.model.get("info", {})
+        return found
+
     def to_metadata(self) -> dict[str, str]:
         """Return what is written into the file, a text for each key; lists and the model are JSON."""
         return {
