@@ -1,0 +1,1 @@
+"""Tests of the room predict beyond single images: videos, tiles, several answers as one, folders of labels."""
