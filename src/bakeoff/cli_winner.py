@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -108,10 +109,13 @@ def serve(
 
     Examples:  bakeoff serve STUDY     bakeoff serve STUDY --port 9000 --no-open
     """
+    from urllib.parse import urlsplit
+
     from bakeoff.serve import serve as serve_study
 
     def tell(url: str) -> None:
-        print_json({"url": url, "port": port}) if as_json else typer.echo(url)
+        print_json({"url": url, "port": urlsplit(url).port}) if as_json else typer.echo(url)
+        sys.stdout.flush()  # a program that started it waits for the address
         say(f"serving {study} at that address, for this machine alone; Ctrl-C ends it")
 
     serve_study(study, port, open_page, tell)

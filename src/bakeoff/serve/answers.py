@@ -52,11 +52,19 @@ def on_disk(sent: Sent, limits: Limits) -> Iterator[Path]:
     with NamedTemporaryFile(prefix="bakeoff-sent-") as stream:
         stream.write(sent.content)
         stream.flush()
-        with opened(Path(stream.name), None) as image:
-            width, height = image.size
+        width, height = _size(stream.name, sent.name)
         if width * height > limits.pixels:
             raise TooLarge(f"{width} x {height} pixels are more than {limits.pixels:,}: make the picture smaller")
         yield Path(stream.name)
+
+
+def _size(file: str, name: str) -> tuple[int, int]:
+    """Return width and height of a picture, told by its own name when it is none."""
+    try:
+        with opened(Path(file), None) as image:
+            return image.size
+    except UnreadableImage as error:
+        raise UnreadableImage(name, error.reason) from None
 
 
 def predicted(loaded: Loaded, file: Path, name: str, threshold: float) -> Prediction:
@@ -98,8 +106,10 @@ def overlay(found: Prediction, image: NDArray[np.uint8]) -> bytes:
     """Return the picture (H, W, 3) with the prediction drawn on it, at least SMALLEST and at most LARGEST, as PNG."""
     picture = Image.fromarray(_enlarged(image))
     picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
-    names = found.classes or tuple(found.scores)
-    target = found.target or Label(names.index(found.label or ""), tuple(found.scores.values()))
+    target, names = found.target, found.classes
+    if target is None:
+        names = tuple(found.scores)
+        target = Label(names.index(found.label or ""), tuple(found.scores.values()))
     return png(draw(np.asarray(picture), target, names))
 
 

@@ -60,7 +60,7 @@ class Trial(Asked):
     """A question of the page."""
 
     wanted: str | None = Field(None, max_length=300, alias="class", description="The class to explain.")
-    explain: bool = Field(True, description="Explain it by Grad-CAM, too.")
+    explain: bool = Field(True, description="Explain it by Grad-CAM (objects: LayerCAM), too.")
 
     def reply(self, loaded: Loaded, file: Path, name: str) -> Response:
         """Label a picture, draw what was found, and explain it."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bakeoff.compare import Comparison
+from bakeoff.data.dataset import TaskName
 from bakeoff.errors import UsageError, nearest
 from bakeoff.explain.explaining import Explaining, find_methods
 from bakeoff.models import trained
@@ -14,7 +15,10 @@ from bakeoff.models.trained import Trained
 from bakeoff.store import StudyFolder
 from bakeoff.winners import best_model
 
-METHODS = ("gradcam",)
+METHODS: Mapping[TaskName, str] = {  # objects are explained place by place: see docs/explain.md
+    **dict.fromkeys(("classification", "semantic"), "gradcam"),
+    **dict.fromkeys(("detection", "instance"), "layercam"),
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,6 @@ class Models:
             while len(self._loaded) >= self._most:
                 self._loaded.popitem(last=False)
             model = trained.load(self._folder.run(run).path)
-            found = Loaded(candidate, run, model, Explaining(model, find_methods(METHODS)))
+            found = Loaded(candidate, run, model, Explaining(model, find_methods((METHODS[model.task],))))
         self._loaded[run] = found
         return found

@@ -49,8 +49,9 @@ class Pictures:
         return read_image(self._dataset, self._dataset.records[self._dataset.index[id]])
 
     def has_prediction(self, row: int, place: int) -> bool:
-        """Say whether a run of a candidate kept its prediction of an image."""
-        return self._tested.ids[row] in self._tested.showings[place].runs if self._tested.dense else False
+        """Say whether there is a candidate at this place, one of whose runs kept its prediction of an image."""
+        showings = self._tested.showings
+        return place < len(showings) and self._tested.ids[row] in showings[place].runs
 
     def _encoded(self, row: int, of: str) -> tuple[bytes, str]:
         """Return a picture and its media type: of the "image", its "truth", or what candidate "0", "1", … predicts.

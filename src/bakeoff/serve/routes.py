@@ -93,7 +93,7 @@ def picture(
 
 @page.post("/try", response_model=described.Tried, responses=described.FAILURES, openapi_extra=BODY)
 async def try_picture(request: Request, study: Study, asked: Annotated[Trial, Query()]) -> Response:
-    """Label one picture, draw what was found, and explain it by Grad-CAM."""
+    """Label one picture, draw what was found, and explain it."""
     whom = _best(study, asked.candidate)
     with study.worker.place() as place:
         sent = await received(request, asked.name, study.limits)

@@ -86,10 +86,10 @@ class Served:
                     "letter": one.candidate.letter,
                     "colour": one.candidate.colour,
                     "label": label,
-                    "score": round(float(one.score[row]), 5),
+                    "score": float(one.score[row]),
                     "confidence": None if one.confidence[row] != one.confidence[row] else float(one.confidence[row]),
                     "wrong": bool(one.wrong[row]),
-                    "spread": round(float(one.spread[row]), 5),
+                    "spread": float(one.spread[row]),
                     "picture": self.pictures.has_prediction(row, place),
                 }
             )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bakeoff.errors import ResourceError, UsageError
 
-HOST, PORT = "127.0.0.1", 8642
+HOST, PORT, LAST_PORT = "127.0.0.1", 8642, 65_535
 NEEDED = ("fastapi", "uvicorn", "python_multipart")
 CONNECTIONS = 128  # at once, above which new ones are turned away (503)
 GOODBYE = 5  # seconds that requests have to end after Ctrl-C
@@ -67,12 +67,17 @@ def serve(
 
 
 def _bound(port: int) -> socket.socket:
-    """Return a socket that listens on this machine alone.  Raises ResourceError where the port cannot be had."""
+    """Return a socket that listens on this machine alone.
+
+    Raises UsageError for a number that is no port, ResourceError for a port that cannot be had.
+    """
+    if not 0 <= port <= LAST_PORT:
+        raise UsageError(f"a port lies in 0 to {LAST_PORT}, not {port}; 0 is any that is free")
     try:
         return socket.create_server((HOST, port))
-    except (OSError, OverflowError) as error:
-        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        why = "is taken, by another `bakeoff serve` perhaps" if taken else f"cannot be used ({error})"
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        why = "is taken, by another `bakeoff serve` perhaps" if taken else f"cannot be used ({error.strerror})"
         raise ResourceError(f"port {port} {why}; name another one with --port, or 0 for any that is free") from None
 
 
