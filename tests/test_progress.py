@@ -146,7 +146,16 @@ def test_counts_of_images(clock: Clock) -> None:
         shown.count(1, 70_000)
         clock.now = 31.0
         shown.count(12_000, 70_000)
-    assert stream.getvalue() == "images 12,000/70,000\n"
+    assert stream.getvalue() == "images 12,000/70,000, about 2 min 30 s left\n"
+
+
+def test_counts_of_frames_whose_end_nobody_knows(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Progress(console=Console(file=stream)) as shown:
+        shown.count(1, 0)
+        clock.now = 40.0
+        shown.count(1_200, 0)
+    assert stream.getvalue() == "images 1,200, 30.0 a second\n"
 
 
 def test_lower_can_be_better() -> None:

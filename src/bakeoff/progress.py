@@ -17,6 +17,7 @@ from rich.progress import Progress as Bars
 Mode = Literal["auto", "bars", "lines", "quiet"]
 
 PAUSE = 30.0  # seconds between two plain lines about the same standing
+SETTLED = 2.0  # seconds that a phase must have taken before it says anything about the rest
 WARMING = 0.01  # share of the work that must be done before it says anything about the rest
 
 
@@ -96,7 +97,7 @@ class Progress:
         self._bars: StudyBars | None = None
         self._worked = 0.0  # runs' worth of training that ended in this call
         self._began = self._spoke = monotonic()
-        self._phase, self._count = "images", (0, 0)
+        self._phase, self._count, self._counting = "images", (0, 0), monotonic()
         self._part = ""  # of the study, where it has several
 
     def __enter__(self) -> Progress:
@@ -128,13 +129,13 @@ class Progress:
             self._say("; ".join([self.summary(), *running]))
 
     def count(self, done: int, total: int) -> None:
-        """Show how many of how many images are done."""
+        """Show how many of how many images are done; of 0 where that is not known before the end."""
         self.tell("", {"kind": "count", "done": done, "total": total})
 
     def summary(self) -> str:
         """Return the study's standing in a line: runs done, best so far, time left."""
         if not self.total:
-            return "{} {:,}/{:,}".format(self._phase, *self._count) if self._count[1] else self._phase
+            return self._counted()
         parts = [f"{self.finished + self.failed}/{self.total} run{'s' * (self.total > 1)} done"]
         parts[:0] = [self._part] if self._part else []
         if self.failed:
@@ -144,6 +145,16 @@ class Progress:
         if (left := self.seconds_left()) is not None:
             parts.append(f"about {duration(left)} left")
         return ", ".join(parts)
+
+    def _counted(self) -> str:
+        """Return how many images of a phase are done, and the time left or, of an unknown number, the speed."""
+        done, total = self._count
+        passed = monotonic() - self._counting
+        if not total:
+            return f"{self._phase} {done:,}, {done / passed:.1f} a second" if done and passed > 0 else self._phase
+        text = f"{self._phase} {done:,}/{total:,}"
+        known = WARMING * total <= done < total and passed >= SETTLED
+        return f"{text}, about {duration(passed * (total - done) / done)} left" if known and done else text
 
     def seconds_left(self) -> float | None:
         """Estimate the time left from the training done in this call; None while too little is done."""
@@ -158,7 +169,7 @@ class Progress:
         """Take in a fact about the whole study."""
         match fact["kind"]:
             case "phase":
-                self._phase, self._count = fact["name"], (0, 0)
+                self._phase, self._count, self._counting = fact["name"], (0, 0), monotonic()
                 self._say(fact["name"], aside=True)
             case "count":
                 self._count = (fact["done"], fact["total"])
