@@ -20,8 +20,21 @@ TOLERANCE: Mapping[str, float] = {  # of exports that should give the same numbe
     "masks": 5e-3,
 }
 DECIDED = 0.5  # from this score on an object is one that people see, as in predict
-SAME_OBJECT = 0.9  # IoU of two boxes of one class that are the same object
 FEW_PIXELS = 1000  # of masks: one pixel of a tiny object is no large share
+
+
+@dataclass(frozen=True)
+class Matching:
+    """When objects are compared: two of one class whose boxes have the IoU `overlap` are the same.
+
+    One whose score is less than `margin` above DECIDED may stand on one side alone: it counts as no decision.
+    """
+
+    overlap: float
+    margin: float
+
+
+EXACT, ROUGH = Matching(0.9, TOLERANCE["scores"]), Matching(0.5, 0.05)  # in full precision, and in 8 bits
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Gap:
     other: str = ""
 
 
-def gap(network: Target, file: Target, classes: tuple[str, ...]) -> Gap:
+def gap(network: Target, file: Target, classes: tuple[str, ...], matching: Matching = EXACT) -> Gap:
     """Compare what the network and the file say of one image; numbers that are not finite are infinitely far apart."""
     if isinstance(network, Label) and isinstance(file, Label):
         far = _farthest(np.array(network.scores), np.array(file.scores))
@@ -56,7 +69,7 @@ def gap(network: Target, file: Target, classes: tuple[str, ...]) -> Gap:
     if isinstance(network, LabelMap) and isinstance(file, LabelMap):
         return _map_gap(network, file, classes)
     if isinstance(network, Boxes) and isinstance(file, Boxes):
-        return _object_gap(network, file, classes)
+        return _object_gap(network, file, classes, matching)
     raise TypeError(f"{type(network).__name__} and {type(file).__name__} cannot be compared")
 
 
@@ -71,12 +84,12 @@ def _map_gap(network: LabelMap, file: LabelMap, classes: tuple[str, ...]) -> Gap
     return Gap({"probabilities": far}, int((~differ).sum()), differ.size, other)
 
 
-def _object_gap(network: Boxes, file: Boxes, classes: tuple[str, ...]) -> Gap:
+def _object_gap(network: Boxes, file: Boxes, classes: tuple[str, ...], matching: Matching) -> Gap:
     """Match objects of one class by their boxes; one that stands on either side alone is another decision.
 
-    An object whose score lies at the border of what is shown, within the tolerance, may be on one side alone.
+    An object whose score lies at the border of what is shown, within the margin, may be on one side alone.
     """
-    pairs = _pairs(network, file)
+    pairs = _pairs(network, file, matching.overlap)
     ours, theirs = (np.array([pair[side] for pair in pairs], np.intp) for side in (0, 1))
     far = {
         name: _farthest(getattr(network, column)[ours], getattr(file, column)[theirs])
@@ -84,7 +97,7 @@ def _object_gap(network: Boxes, file: Boxes, classes: tuple[str, ...]) -> Gap:
     }
     if isinstance(network, Instances) and isinstance(file, Instances):
         far["masks"] = _mask_gap(network.take(ours), file.take(theirs))
-    lost, new = _alone(network, ours), _alone(file, theirs)
+    lost, new = _alone(network, ours, matching.margin), _alone(file, theirs, matching.margin)
     shown = int((_scores(network)[ours] >= DECIDED).sum())
     other = ""
     if len(lost) or len(new):
@@ -93,7 +106,7 @@ def _object_gap(network: Boxes, file: Boxes, classes: tuple[str, ...]) -> Gap:
     return Gap(far, shown, shown + len(lost) + len(new), other)
 
 
-def _pairs(network: Boxes, file: Boxes) -> list[tuple[int, int]]:
+def _pairs(network: Boxes, file: Boxes, least: float) -> list[tuple[int, int]]:
     """Return places of the same objects in both, the best of the network's first."""
     if not len(network) or not len(file):
         return []
@@ -102,15 +115,15 @@ def _pairs(network: Boxes, file: Boxes) -> list[tuple[int, int]]:
     found = []
     for place in range(len(network)):
         best = int(overlap[place].argmax())
-        if overlap[place, best] >= SAME_OBJECT:
+        if overlap[place, best] >= least:
             found.append((place, best))
             overlap[:, best] = 0
     return found
 
 
-def _alone(objects: Boxes, matched: NDArray[np.intp]) -> NDArray[np.intp]:
+def _alone(objects: Boxes, matched: NDArray[np.intp], margin: float) -> NDArray[np.intp]:
     """Return the places of objects that are shown for certain and have no partner."""
-    shown = _scores(objects) >= DECIDED + TOLERANCE["scores"]
+    shown = _scores(objects) >= DECIDED + margin
     shown[matched] = False
     return np.flatnonzero(shown)
 

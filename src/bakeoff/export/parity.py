@@ -20,7 +20,7 @@ from bakeoff.evaluate.pairs import Estimate
 from bakeoff.evaluate.score import Interval, intervals
 from bakeoff.evaluate.variance import Codes
 from bakeoff.evaluate.versus import versus
-from bakeoff.export.difference import TOLERANCE, Far, gap
+from bakeoff.export.difference import EXACT, ROUGH, TOLERANCE, Far, Matching, gap
 from bakeoff.findings import printable
 from bakeoff.models.trained import Trained
 from bakeoff.tasks import TASKS
@@ -29,7 +29,7 @@ from bakeoff.tasks.task import Metric, Outcomes, Row, Task
 
 SAME_DECISIONS = 0.999  # the share that must be the same; with equal numbers only ties can go the other way
 SMALL_DECISIONS = 0.9  # the same of an 8-bit file: below, its metric is as good by luck alone
-EXACT = 0.1  # points that the metric of an export in full precision may move, by such ties
+MOVED = 0.1  # points that the metric of an export in full precision may move, by such ties
 TIMED, TIMED_SECONDS = 40, 10.0  # single images timed alternately, until one of the two is used up
 WARM_UP = 3  # images that are not counted
 Runner = Callable[[NDArray[np.uint8]], Sequence[Target]]
@@ -108,9 +108,9 @@ class _Tally:
     decisions: int = 0
     other: str = ""
 
-    def add(self, id: str, network: Target, file: Target, classes: tuple[str, ...]) -> None:
+    def add(self, id: str, network: Target, file: Target, classes: tuple[str, ...], matching: Matching) -> None:
         """Compare the two predictions of an image."""
-        found = gap(network, file, classes)
+        found = gap(network, file, classes, matching)
         for name, far in found.far.items():
             if name not in self.far or far.size > self.far[name][1].size:
                 self.far[name] = (id, far)
@@ -134,7 +134,7 @@ def measure(model: Trained, file: Runner, exam: Exam, exact: bool = True, progre
         for place, network, exported in pairs:
             record = dataset.records[place]
             target = record.target if exam.images.targets is None else exam.images.targets[int(place)]
-            tally.add(record.id, network, exported, model.classes)
+            tally.add(record.id, network, exported, model.classes, EXACT if exact else ROUGH)
             tally.before.append(task.outcome(network, target))
             tally.after.append(task.outcome(exported, target))
         if progress is not None:
@@ -216,7 +216,7 @@ def check(parity: Parity, name: str) -> None:
             f"{name} does not decide as the trained network does: {parity.same:,} of {parity.decisions:,} decisions "
             f"are the same ({parity.other}). Nothing was written"
         )
-    check_metric(parity, name, EXACT, both=True)
+    check_metric(parity, name, MOVED, both=True)
 
 
 def check_small(parity: Parity, name: str, allow: float) -> None:
