@@ -152,7 +152,7 @@ def test_whoever_has_no_token_sees_nothing(browser: Browser, address: str) -> No
     assert "Authorization" in page.content()
 
 
-def test_fuzzing_the_description_finds_no_error(address: str) -> None:
+def test_fuzzing_the_description_finds_no_error(address: str, tmp_path: Path) -> None:
     token, place = address.partition("token=")[2], urlsplit(address).netloc
     checks = (
         "not_a_server_error",
@@ -163,6 +163,6 @@ def test_fuzzing_the_description_finds_no_error(address: str) -> None:
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://{place}/openapi.json"]
     options = ["-H", f"Authorization: Bearer {token}", "--checks", ",".join(checks), "--seed", "1", "--no-color"]
     amount = ["--phases", "fuzzing", "--max-examples", "5", "--generation-database", "none"]
-    done = subprocess.run([*command, *options, *amount], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, *options, *amount], capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "Tested: 9" in done.stdout

@@ -46,7 +46,9 @@ def make_app(study: Served, key: Key) -> FastAPI:
 
 def _http(_: Request, error: Exception) -> Json:
     assert isinstance(error, HTTPException)
-    return failure(error.status_code, str(error.detail), error.headers)
+    nothing = error.status_code == 404 and error.detail == "Not Found"  # Starlette's own words
+    why = "there is nothing at this address; /openapi.json describes what there is" if nothing else str(error.detail)
+    return failure(error.status_code, why, error.headers)
 
 
 def _parameter(_: Request, error: Exception) -> Json:

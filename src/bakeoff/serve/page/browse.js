@@ -24,7 +24,8 @@ export function browse(study, tryImage) {
 async function list(study, form, tryImage) {
   running?.abort();
   running = new AbortController();
-  find("meaning").textContent = study.shows.find((show) => show.name === form.show.value).words;
+  const shown = study.dense ? " Numbers are means over a candidate's runs, pictures those of its first one." : "";
+  find("meaning").textContent = study.shows.find((show) => show.name === form.show.value).words + shown;
   try {
     const wanted = { show: form.show.value, candidate: form.candidate.value, truth: form.truth.value, page };
     const answer = await ask("/api/images", wanted, undefined, running.signal);
@@ -54,7 +55,7 @@ function card(study, image, tryImage) {
 }
 
 function guess(one) {
-  const others = one.spread > 0 ? make("span", { class: "spread" }, `${Math.round(100 * one.spread)} % of its runs name another class`) : null;
+  const others = one.spread > 0 ? make("span", { class: "spread" }, `${Math.round(100 * one.spread)} % of its runs differ`) : null;
   return make("li", { class: one.wrong ? "wrong" : "right" }, chip(one),
     make("span", { class: "visually-hidden" }, `${one.candidate}: ${one.wrong ? "wrong" : "right"}, `),
     make("span", { class: "guess" }, make("bdi", {}, one.label)),
