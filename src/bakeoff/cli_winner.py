@@ -62,11 +62,14 @@ def explain(
     model: Annotated[Path, typer.Argument(help="A trained model, a run's folder, or a study (its winner).")],
     inputs: Annotated[list[str] | None, typer.Argument(help="Images, folders or glob patterns.")] = None,
     method: Annotated[
-        str, typer.Option(help="gradcam, layercam, integrated_gradients, occlusion, … by commas; or all.")
+        str,
+        typer.Option(help="gradcam, layercam, occlusion, deconvnet, … by commas; all; activations: of many images."),
     ] = "gradcam,layercam",
     wanted: Annotated[str | None, typer.Option("--class", help="Explain this class. Default: the surest.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="A folder for the pictures.")] = Path("explanations"),
     layer: Annotated[str, typer.Option(help="The layer to look at (bakeoff models NAME lists them).")] = "",
+    channel: Annotated[int | None, typer.Option(help="The layer's channel: deconvnet, activations.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps: inversion, integrated_gradients.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines instead of words.")] = False,
 ) -> None:
@@ -75,11 +78,13 @@ def explain(
     Of a study without images: some test images by every candidate, in its report.
 
     Examples:  bakeoff explain STUDY photo.jpg     bakeoff explain STUDY photos --method gradcam,occlusion --class cat
+
+      bakeoff explain STUDY photos --method activations --layer features.8 --channel 3
     """
     from bakeoff import exhibition, verbs_winner
     from bakeoff.explain.explainer import Options
 
-    names, options = model_names(method), Options(layer=layer, device=device)
+    names, options = model_names(method), Options(layer, channel, steps, device=device)
     if not inputs:
         with show_progress(as_json) as progress:
             path = exhibition.explain_study(model, names, options, progress.tell, progress.count)

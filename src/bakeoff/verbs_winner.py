@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from bakeoff.data.cache import Counter
@@ -11,8 +12,9 @@ from bakeoff.errors import UsageError
 from bakeoff.evaluate.score import Score, score_with
 from bakeoff.evaluate.score import score as score_model
 from bakeoff.explain.explainer import Options
-from bakeoff.explain.explaining import DEFAULT, Explained, Explaining, find_methods
-from bakeoff.explain.writing import explain_files, plan_pictures
+from bakeoff.explain.explaining import DEFAULT, SURVEY, Explained, Explaining, find_methods
+from bakeoff.explain.survey import Survey
+from bakeoff.explain.writing import explain_files, plan_pictures, survey_files
 from bakeoff.export import ALLOW, Exported, Wish, export_model
 from bakeoff.grading import grade, is_submission
 from bakeoff.models import trained
@@ -62,15 +64,22 @@ def explain(
     methods: Sequence[str] = DEFAULT,
     wanted: str | None = None,
     options: Options | None = None,
-) -> Iterator[Explained]:
+) -> Iterator[Explained | Survey]:
     """Show why a trained model (as in predict) says what it says of images: a picture per image in the folder `out`.
 
-    `methods` are names of bakeoff.explain.EXPLAINERS, or "all"; `wanted` is the class to explain (None: what the model
-    is surest of).  Raises Refused, before anything is done, when pictures that are there would be overwritten.
+    `methods` are names of bakeoff.explain.EXPLAINERS, or "all"; "activations" looks at all images at once and comes
+    last, as one Survey with a picture.  `wanted` is the class to explain (None: what the model is surest of).  Raises
+    Refused, before anything is done, when pictures that are there would be overwritten.
     """
-    paths, chosen = find_images(inputs), find_methods(methods)
-    files = plan_pictures(Path(out), file_names(paths, ".png"))
-    return explain_files(Explaining(trained.load(find_model(Path(model))), chosen, options or Options()), files, wanted)
+    paths, folder, how = find_images(inputs), Path(out), options or Options()
+    chosen = find_methods([name for name in methods if name != SURVEY])
+    found = trained.load(find_model(Path(model)))
+    surveyed = survey_files(found, paths, folder, how) if SURVEY in methods else iter(())
+    if SURVEY in methods and not chosen:
+        return surveyed
+    files = plan_pictures(folder, file_names(paths, ".png"))
+    explained = explain_files(Explaining(found, chosen, how), files, wanted)
+    return chain(explained, (one for one in surveyed if isinstance(one, Survey)))  # unreadable files are named by then
 
 
 def export(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from bakeoff import cli
 from bakeoff.data.dataset import TaskName
+from bakeoff.explain import captum_extra
 
 Save = Callable[[TaskName], Path]
 
@@ -101,7 +102,7 @@ def test_without_captum_the_extra_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("bakeoff.explain.captum_extra.find_spec", lambda _: None)
+    monkeypatch.setattr(captum_extra, "find_spec", lambda _: None)
     arguments = ("explain", saved("classification"), photo_file, "--out", tmp_path / "out")
     assert call(*arguments, "--method", "occlusion") == 2
     assert "pip install 'bakeoff[explain]'" in capsys.readouterr().err

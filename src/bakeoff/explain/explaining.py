@@ -25,6 +25,7 @@ from bakeoff.models.trained import Trained
 from bakeoff.tasks.inference import choose_device
 
 ALL = "all"
+SURVEY = "activations"  # looks at all images at once: bakeoff.explain.activations
 DEFAULT = ("gradcam", "layercam")
 
 
@@ -106,8 +107,13 @@ def find_methods(names: Sequence[str]) -> tuple[Explainer, ...]:
     """Return methods by their names, each once; "all" is every one.  UsageError names the nearest for a wrong one."""
     known = {explainer.NAME: explainer for explainer in EXPLAINERS}
     for name in names:
+        if name == SURVEY:
+            raise UsageError(
+                f"{SURVEY} looks at all images that are named; there are none here: name a model and images"
+            )
         if name not in (*known, ALL):
-            raise UsageError(f"there is no method {name!r}{nearest(name, known)}; there are {', '.join(known)}, {ALL}")
+            there = (*known, SURVEY, ALL)
+            raise UsageError(f"there is no method {name!r}{nearest(name, there)}; there are {', '.join(there)}")
     chosen = known if ALL in names else dict.fromkeys(names)
     return tuple(known[name] for name in chosen)
 

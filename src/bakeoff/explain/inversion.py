@@ -24,7 +24,7 @@ STEPS = 200
 RATE = 0.05  # of Adam, in the image's values 0..1; falls to 0 along a cosine
 NOISE = 0.05  # the standard deviation of the start, around grey
 ALPHA, BETA = 6, 2  # the powers of the two regularisers
-RANGE_SHARE, SMOOTH_SHARE = 1e-3, 0.2
+RANGE_SHARE, SMOOTH_SHARE = 1e-3, 5.0  # beside the squared error of the features
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""An entry as one picture: the image, what each method makes of it, and the checks in words below."""
+"""An entry as one picture: the image, what each method makes of it, the checks in words below; and a survey as one."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -13,9 +14,10 @@ from bakeoff.explain.explainer import Explanation
 from bakeoff.explain.explaining import Answer, Explained
 from bakeoff.explain.paint import Pixels, overlaid
 from bakeoff.explain.subject import Subject
+from bakeoff.explain.survey import Survey, told
 from bakeoff.findings import printable
 
-TILE, GAP = 320, 12  # pixels
+TILE, GAP, SEAM = 320, 12, 4  # pixels
 TITLE, TEXT = 15, 12  # sizes of letters
 COLUMNS = 46  # letters of a line below a tile
 LINE = 17  # pixels from line to line
@@ -24,8 +26,35 @@ Tile = tuple[str, Pixels, str, bool]  # title, picture, words, whether they are 
 
 
 def sheet(entry: Explained) -> Image.Image:
-    """Return the picture of an entry without an error, tiles side by side in rows of four."""
-    tiles = tiles_of(entry)
+    """Return the picture of an entry without an error."""
+    return page_of(tiles_of(entry))
+
+
+def survey_sheet(survey: Survey) -> Image.Image:
+    """Return the picture of a survey: of every channel its reconstructions, where there are any, and its patches."""
+    tiles: list[Tile] = []
+    for channel, seen in survey.channels.items():
+        title, patterns = f"Channel {channel}", [one.pattern for one in seen if one.pattern is not None]
+        if patterns:
+            tiles.append((title, mosaic(patterns), "what made it strong: the deconvnet, around grey", False))
+        tiles.append((title, mosaic([one.patch for one in seen]), f"what it saw: {told(seen)}", False))
+    return page_of(tiles)
+
+
+def mosaic(pictures: Sequence[Pixels]) -> Pixels:
+    """Lay up to nine pictures in three rows, all on one scale, each in the middle of its cell."""
+    page = Image.new("RGB", (TILE, TILE), "white")
+    cell = (TILE - 2 * SEAM) // 3
+    scale = cell / max((max(picture.shape[:2]) for picture in pictures), default=1)
+    for place, pixels in enumerate(pictures):
+        picture = _scaled(pixels, scale)
+        left, top = ((place % 3) * (cell + SEAM), (place // 3) * (cell + SEAM))
+        page.paste(picture, (left + (cell - picture.width) // 2, top + (cell - picture.height) // 2))
+    return np.asarray(page)
+
+
+def page_of(tiles: Sequence[Tile]) -> Image.Image:
+    """Return a page of tiles side by side in rows of four."""
     across = min(4, len(tiles))
     rows = [tiles[start : start + across] for start in range(0, len(tiles), across)]
     heights = [2 * GAP + LINE + TILE + LINE * max(len(_lines(words)) for _, _, words, _ in row) for row in rows]
@@ -82,13 +111,16 @@ def _place(page: Image.Image, tile: Tile, corner: tuple[int, int]) -> None:
     title, pixels, words, warns = tile
     (left, top), pen = corner, ImageDraw.Draw(page)
     pen.text((left, top), title, fill=INK, font=font(TITLE))
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    scale = TILE / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    kind = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS  # pixels of small images stay squares
-    page.paste(picture.resize(size, kind), (left, top + LINE + GAP // 2))
+    page.paste(_scaled(pixels, TILE / max(pixels.shape[:2])), (left, top + LINE + GAP // 2))
     for row, line in enumerate(_lines(words)):
         pen.text((left, top + LINE + TILE + GAP + row * LINE), line, fill=WARNING if warns else PALE, font=font(TEXT))
+
+
+def _scaled(pixels: Pixels, scale: float) -> Image.Image:
+    """Return a picture in another size; the pixels of small ones stay squares."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
 
 
 def _lines(words: str) -> list[str]:
