@@ -46,6 +46,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: None) -> Path:
         return folder / "digits"
 
     monkeypatch.setattr("bakeoff.demos.data", few)
+    monkeypatch.setattr("bakeoff.evaluate.outcomes.LATENCY_IMAGES", 1)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
