@@ -16,7 +16,7 @@ RANKS = {
     "errors": -1,  # which the others of rank 0 may raise
     **dict.fromkeys(["seeds", "files", "findings"], 0),
     **dict.fromkeys(["data", "engines", "settings"], 1),
-    **dict.fromkeys(["models", "tasks", "composite"], 2),
+    **dict.fromkeys(["models", "tasks"], 2),
     **dict.fromkeys(["evaluate", "explain", "predict"], 3),
     **dict.fromkeys(["train", "grading"], 4),
     **dict.fromkeys(["store", "study", "demos", "draft"], 5),
@@ -25,10 +25,10 @@ RANKS = {
     "runs": 8,
     **dict.fromkeys(["tuning", "racing"], 9),
     **dict.fromkeys(["contest", "report", "doctor", "tables"], 10),
-    **dict.fromkeys(["curve", "verbs_data", "exhibition", "export", "track"], 11),
+    **dict.fromkeys(["curve", "verbs_data", "exhibition", "export", "composite", "track"], 11),
     **dict.fromkeys(["verbs", "verbs_winner", "verbs_predict", "serve", "progress"], 12),
     **dict.fromkeys(["options", "__init__"], 13),
-    **dict.fromkeys(["cli_data", "cli_winner", "cli_predict"], 14),
+    **dict.fromkeys(["cli_data", "cli_winner", "cli_predict", "cli_composite"], 14),
     "cli": 15,
     "__main__": 16,
 }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bakeoff.compare import Comparison
+    from bakeoff.composite import composite
     from bakeoff.data.dataset import Dataset
     from bakeoff.serve import serve
     from bakeoff.study import Study
@@ -26,6 +27,7 @@ __all__ = [
     "Dataset",
     "Study",
     "audit",
+    "composite",
     "convert",
     "curve",
     "demo",
@@ -49,6 +51,7 @@ _HOMES = {
     "Dataset": "bakeoff.data.dataset",
     "Study": "bakeoff.study",
     **dict.fromkeys(("audit", "convert", "expand", "show", "split"), "bakeoff.verbs_data"),
+    "composite": "bakeoff.composite.verb",
     "predict": "bakeoff.verbs_predict",
     "serve": "bakeoff.serve.server",
     **dict.fromkeys(("explain", "export", "score"), "bakeoff.verbs_winner"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bakeoff import cli_data, cli_predict, cli_winner
+from bakeoff import cli_composite, cli_data, cli_predict, cli_winner
 from bakeoff.errors import BakeoffError
 from bakeoff.options import (
     TERMINATED,
@@ -249,7 +249,7 @@ def models(
     print_json([vars(entry) for entry in found]) if as_json else typer.echo(tables.catalogue_text(found))
 
 
-for group in (cli_predict, cli_winner):  # here, in the order of the help
+for group in (cli_predict, cli_composite, cli_winner):  # here, in the order of the help
     app.registered_commands += group.app.registered_commands
 
 

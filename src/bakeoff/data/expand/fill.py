@@ -71,11 +71,11 @@ class Fill:
         if self.colour is not None:
             return np.array(self.colour, np.float32)
         if self.pictures:
-            return _covering(decode(self.pictures[kind]), (image.shape[1], image.shape[0])).astype(np.float32)
+            return covering(decode(self.pictures[kind]), (image.shape[1], image.shape[0])).astype(np.float32)
         return _blurred(image, 1 - veil[..., 0])
 
 
-def _covering(picture: Pixels, size: tuple[int, int]) -> Pixels:
+def covering(picture: Pixels, size: tuple[int, int]) -> Pixels:
     """Return the middle of a picture, as large as covers (width, height)."""
     width, height = size
     scale = max(width / picture.shape[1], height / picture.shape[0])
