@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 import subprocess
 import sys
+import warnings
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +35,7 @@ from bakeoff.evaluate.pairs import Estimate
 from bakeoff.export import pt2_file
 from bakeoff.export.card import harmless
 from bakeoff.export.difference import gap
-from bakeoff.export.graph import Graph, graph_of
+from bakeoff.export.graph import Graph, graph_of, quiet
 from bakeoff.export.onnx_file import write_onnx
 from bakeoff.export.parity import Parity, check, check_metric, check_small
 from bakeoff.files import write_json
@@ -358,6 +361,19 @@ def test_the_gates(parity: Parity) -> None:
         check(replace(parity, change=Estimate(0.02)), "f")  # but no export
     with pytest.raises(Refused, match="does not decide"):
         check(replace(parity, same=parity.decisions - 1), "f")
+
+
+def test_exporters_are_not_heard(capfd: pytest.CaptureFixture[str]) -> None:
+    print("before")
+    with quiet():
+        print("chatter")
+        os.write(1, b"past Python")
+        os.write(2, b"past Python")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+        logging.getLogger("torch").error("a graph of a thousand lines")
+    print("after")
+    told = capfd.readouterr()
+    assert (told.out.split(), told.err) == (["before", "after"], "")
 
 
 HOSTILE = [

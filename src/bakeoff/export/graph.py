@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import ctypes
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from bakeoff.models.spec import Network
 from bakeoff.models.trained import Trained
 from bakeoff.predict.interface import OUTPUTS, Interface
 
+STREAMS = (1, 2)  # descriptors of stdout and stderr
 BY_OBJECTS = ("detection", "instance")  # their results have as many rows as there are objects: one image at a time
 NOT_EXPORTED = {  # modules of networks -> why they cannot become a file
     "CropDetector": "R-CNN looks for its boxes by selective search, which is no part of the network",
@@ -65,16 +68,33 @@ def example(pixels: NDArray[np.uint8], count: int) -> Tensor:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what exporters print, warn and log from the user: their errors say what counts."""
-    before = logging.root.manager.disable
-    sink = io.StringIO()
+    """Keep what exporters print, warn and log from the user: their errors say what counts.
+
+    Torch's tracing and ONNX Runtime write past Python, so the descriptors of stdout and stderr lead nowhere meanwhile.
+    """
+    before, saved = logging.root.manager.disable, [os.dup(number) for number in STREAMS]
     logging.disable(logging.CRITICAL)
+    _flush()
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+        with warnings.catch_warnings(), open(os.devnull, "w", encoding="utf-8") as nowhere:
             warnings.simplefilter("ignore")
-            yield
+            for number in STREAMS:
+                os.dup2(nowhere.fileno(), number)
+            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+                yield
     finally:
+        _flush()
+        for number, copy in zip(STREAMS, saved, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
         logging.disable(before)
+
+
+def _flush() -> None:
+    """Write out what Python and C hold back, before the descriptors lead elsewhere."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ctypes.CDLL(None).fflush(None)
 
 
 def reason(error: BaseException) -> str:

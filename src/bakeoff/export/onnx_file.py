@@ -32,7 +32,7 @@ def write_onnx(model: Trained, content: dict[str, Any], pixels: NDArray[np.uint8
     require()
     graph = graph_of(model)
     if model.task in BY_OBJECTS:
-        _traced(graph, pixels, path)
+        _of_objects(graph, pixels, path)
         return describe(path, interface_of(model, content, 1))
     try:
         _exported(graph, pixels, path, dynamic=True)
@@ -93,6 +93,17 @@ def _exported(graph: Graph, pixels: NDArray[np.uint8], path: Path, dynamic: bool
         raise
     except Exception as error:  # the exporter's errors have many classes
         raise Refused(f"this network cannot be exported to ONNX: {reason(error)}") from error
+
+
+def _of_objects(graph: Graph, pixels: NDArray[np.uint8], path: Path) -> None:
+    """Trace a network that finds objects; where the older exporter lacks an operation, the current one may have it."""
+    try:
+        _traced(graph, pixels, path)
+    except Refused as first:
+        try:
+            _exported(graph, pixels, path, dynamic=False)
+        except Refused:
+            raise first from None
 
 
 def _traced(graph: Graph, pixels: NDArray[np.uint8], path: Path) -> None:

@@ -23,17 +23,12 @@ NOTE = "bakeoff.json"  # the interface, inside the file
 def write_pt2(model: Trained, content: dict[str, Any], pixels: NDArray[np.uint8], path: Path) -> Interface:
     """Write a model as a .pt2 file, with the interface of the ONNX file; arguments as in write_onnx.
 
-    Raises Refused for networks that torch.export cannot follow; those that find objects are among them.
+    Raises Refused for networks that torch.export cannot follow; torchvision's detectors are among them.
     """
     graph = graph_of(model)
-    if model.task in BY_OBJECTS:
-        raise Refused(
-            f"{model.spec.arch} cannot become a .pt2 file: how many objects its heads keep depends on the image, which "
-            "torch.export cannot follow through torchvision's code; use --to onnx"
-        )
-    program = _program(graph, pixels, dynamic=True)
-    free = isinstance(_batch(program), torch.SymInt)
-    if not free:
+    program = None if model.task in BY_OBJECTS else _program(graph, pixels, dynamic=True)
+    free = program is not None and isinstance(_batch(program), torch.SymInt)
+    if program is None or not free:
         program = _program(graph, pixels, dynamic=False)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
@@ -50,6 +45,11 @@ def _program(graph: Graph, pixels: NDArray[np.uint8], dynamic: bool) -> Any:
         with quiet(), torch.no_grad():
             return torch.export.export(graph, (example(pixels, 2 if dynamic else 1),), dynamic_shapes=shapes)
     except Exception as error:  # its errors have many classes
+        if graph.task in BY_OBJECTS:
+            raise Refused(
+                "this network cannot become a .pt2 file: how many objects are kept depends on the image, which "
+                f"torch.export cannot follow through its code ({reason(error)}); use --to onnx"
+            ) from error
         raise Refused(f"this network cannot be exported with torch.export: {reason(error)}") from error
 
 
@@ -76,4 +76,5 @@ class Pt2Runner:
     def _run(self, pixels: NDArray[np.uint8]) -> list[NDArray[Any]]:
         """Return the outputs for images that the file takes at once."""
         with torch.inference_mode():
-            return [self._module(torch.from_numpy(pixels)).numpy()]
+            found = self._module(torch.from_numpy(pixels))
+        return [one.numpy() for one in (found if isinstance(found, tuple) else (found,))]
