@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import ImageColor
 
-from bakeoff.composite.planes import Pixels, Plane, Size, to_levels
+from bakeoff.composite.planes import Pixels, Plane, Size, shrunk, to_levels
 from bakeoff.data.decode import decode
 from bakeoff.data.expand.fill import covering
 from bakeoff.data.formats.listing import is_image
@@ -23,6 +23,7 @@ BLUR = "blur"
 WIDTH = 0.02  # standard deviation of the blur, as share of the longer side
 MARGIN = 0.01  # share of the longer side around the subject that counts as subject: its edge must not bleed
 FULL = 0.99
+ENOUGH = 8.0  # pixels: a wider blur is made of a smaller picture, which shows no difference
 
 
 class Background(Protocol):
@@ -116,11 +117,13 @@ class Blur:
 
     def behind(self, image: Plane, alpha: Plane, size: Size, seconds: float) -> Plane:  # noqa: ARG002
         """Return the blur."""
-        margin = max(1, round(MARGIN * max(alpha.shape)))
+        scale = min(1.0, ENOUGH / (self.width * max(alpha.shape)))
+        small, opaque = (shrunk(one, scale) for one in (image, alpha))
+        margin = max(1, round(MARGIN * max(opaque.shape)))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
-        ground = filled(image, np.asarray(cv2.erode(1 - alpha, kernel), np.float32))
-        soft = cv2.GaussianBlur(ground, (0, 0), max(0.3, self.width * max(alpha.shape)))
-        return np.clip(soft, 0, 1).astype(np.float32)
+        ground = filled(small, np.asarray(cv2.erode(1 - opaque, kernel), np.float32))
+        soft = cv2.GaussianBlur(ground, (0, 0), max(0.3, self.width * max(opaque.shape)))
+        return np.clip(cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR), 0, 1).astype(np.float32)
 
 
 def filled(image: Plane, known: Plane) -> Plane:

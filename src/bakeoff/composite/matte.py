@@ -9,7 +9,7 @@ import numpy as np
 
 from bakeoff.composite.closed_form import solve_alpha
 from bakeoff.composite.guided import guided_filter
-from bakeoff.composite.planes import Pixels, Plane, to_levels
+from bakeoff.composite.planes import Pixels, Plane, shrunk, to_levels
 from bakeoff.errors import UsageError, nearest
 
 METHODS = ("auto", "closed_form", "guided", "none")
@@ -65,14 +65,14 @@ class Matting:
         """Filter or solve the band around the edge, and leave the rest as certain as it is."""
         reach = max(2.0, self.band * max(mask.shape))
         low, high = limits(mask, reach)
-        coarse = _smaller(mask, min(1.0, RADIUS / reach))
+        coarse = shrunk(mask, min(1.0, RADIUS / reach))
         found = guided_filter(colours, coarse, RADIUS, SMOOTHNESS)
         found = np.asarray(np.clip((found - 0.5) * GAIN + 0.5, low, high), np.float32)
         if not solved:
             return found
         scale = min(1.0, WORKING / max(mask.shape))
-        unknown = (_smaller(low, scale) < 1) & (_smaller(high, scale) > 0)
-        alpha = solve_alpha(_smaller(colours, scale), _smaller(found, scale), unknown)
+        unknown = (shrunk(low, scale) < 1) & (shrunk(high, scale) > 0)
+        alpha = solve_alpha(shrunk(colours, scale), shrunk(found, scale), unknown)
         if scale < 1:
             alpha = np.asarray(np.clip(guided_filter(colours, alpha, 1, FINE), low, high), np.float32)
         return alpha
@@ -87,9 +87,3 @@ def limits(mask: Plane, reach: float) -> tuple[Plane, Plane]:
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
     signed = np.asarray(2 * depth / np.float32(reach), np.float32)
     return np.clip(signed - 1, 0, 1), 1 - np.clip(-signed - 1, 0, 1)
-
-
-def _smaller(values: Plane, scale: float) -> Plane:
-    """Return a plane or picture at `scale` of its size."""
-    size = (max(2, round(values.shape[1] * scale)), max(2, round(values.shape[0] * scale)))
-    return values if scale == 1 else np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)

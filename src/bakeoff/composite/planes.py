@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,3 +19,11 @@ def to_levels(pixels: Pixels) -> Plane:
 def to_bytes(levels: Plane) -> Pixels:
     """Return 0..1 as the nearest bytes: to_levels() exactly undone."""
     return np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
+
+
+def shrunk(levels: Plane, scale: float) -> Plane:
+    """Return a plane at `scale` of its size, 1 or less, each pixel the mean of those that it stands for."""
+    if scale == 1:
+        return levels
+    size = (max(2, round(levels.shape[1] * scale)), max(2, round(levels.shape[0] * scale)))
+    return np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_AREA), np.float32)
