@@ -255,6 +255,7 @@ def test_timm_loads_the_hub_s_form_with_equal_logits(tmp_path: Path) -> None:
     assert (config["architecture"], config["num_classes"]) == ("test_resnet", 2)
     assert config["label_names"] == ["[light](x)", "dark"]
     assert config["pretrained_cfg"]["input_size"] == [3, SIZE, SIZE]
+    assert (config["pretrained_cfg"]["license"], config["pretrained_cfg"]["tag"]) == ("unknown", "bakeoff")
     model, own = timm.create_model(f"local-dir:{out}", pretrained=True).eval(), trained.load(run).network
     images = torch.rand(3, 3, SIZE, SIZE)
     mean, std = (torch.tensor(config["pretrained_cfg"][name]).view(1, 3, 1, 1) for name in ("mean", "std"))

@@ -12,6 +12,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bakeoff.compare import Comparison, Control, Row
+from bakeoff.export.graph import last_part
 from bakeoff.export.loading import loading
 from bakeoff.export.material import Origin
 from bakeoff.export.parity import Parity
@@ -128,7 +129,7 @@ def _metrics(task: str, row: Row | None) -> Iterator[tuple[str, str]]:
 
 def _values(control: Control) -> str:
     """Write what each candidate had."""
-    values = control.values.items()
+    values = ((name, last_part(value)) for name, value in control.values.items())
     return "; ".join(f"{name}: {value if isinstance(value, str) else json.dumps(value)}" for name, value in values)
 
 

@@ -57,7 +57,7 @@ def graph_of(model: Trained) -> Graph:
 
 def interface_of(model: Trained, content: dict[str, Any], batch: int | None) -> Interface:
     """Return how the file is used; `content` is that of model.json, of which paths keep their last part alone."""
-    spec = {**content["spec"], **{name: _last(content["spec"].get(name)) for name in ("arch", "weights")}}
+    spec = {**content["spec"], **{name: last_part(content["spec"].get(name)) for name in ("arch", "weights")}}
     return Interface(model.task, model.classes, model.size, model.resize, batch, {**content, "spec": spec})
 
 
@@ -105,6 +105,6 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
-def _last(value: Any) -> Any:
-    """Return the last part of a path; names stay as they are."""
+def last_part(value: Any) -> Any:
+    """Return the last part of a path, so that no file tells of this machine; names stay as they are."""
     return Path(value).name if isinstance(value, str) else value

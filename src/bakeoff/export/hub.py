@@ -41,9 +41,8 @@ def write_hub(model: Trained, folder: Path) -> None:
         "crop_pct": 1.0,
         "crop_mode": CROP_MODES[model.resize],
     }
-    card = model.network.card
-    licence = {"license": card.licence} if card.licence else {}
-    config = {"label_names": list(model.classes), "pretrained_cfg": licence}
+    stated = {"license": model.network.card.licence or "unknown", "tag": "bakeoff"}  # else timm's, of its own weights
+    config = {"label_names": list(model.classes), "pretrained_cfg": stated}
     with quiet():
         save_for_hf(body, str(folder), model_config=config, safe_serialization=True, data_config=data)
 
