@@ -252,6 +252,26 @@ def test_files_that_cannot_be_used_are_named_and_the_others_made(
     assert read("out/a.jpg").shape == (160, 96, 3)  # upright
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([[0.1, np.nan]], "not finite"),  # weights that diverged
+        ([[0.9, 0.1]], "nothing of the subject"),  # sure that there is none
+    ],
+)
+def test_answers_that_are_none_are_named(
+    colours: Colours, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, values: list[list[float]], said: str
+) -> None:
+    scores = np.repeat(np.array(values, np.float32).reshape(2, 1, 1), 64 * 64, axis=1).reshape(2, 64, 64)
+    scores[1, 30, 30] = 0.6  # one stray pixel is no subject
+    monkeypatch.setattr(Colours, "_one", lambda *_: LabelMap(np.zeros((64, 64), np.uint8), scores))
+    colours.classes = ("background", "apple")
+    paint(tmp_path / "in.png", size=(640, 480))
+    (made,) = bakeoff.composite("model", ["in.png"], out="out")
+    assert said in (made.error or "")
+    assert not Path("out").exists()
+
+
 def test_files_are_never_overwritten(colours: Colours, tmp_path: Path) -> None:
     paint(tmp_path / "a.png")
     paint(tmp_path / "b.png")

@@ -1,4 +1,4 @@
-"""Mattes against known alpha, the subject's colours without the old background's light, masks that do not flicker."""
+"""Mattes against known alpha, the subject's colours without the old background's light, mattes that do not flicker."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_hidden_ground_is_made_up_from_what_is_around() -> None:
     np.testing.assert_allclose(found, np.broadcast_to(np.array([0.1, 0.2, 0.9]), found.shape), atol=1e-3)
 
 
-def test_masks_are_steady_where_the_picture_is_and_follow_it_where_it_moves() -> None:
+def test_mattes_are_steady_where_the_picture_is_and_follow_it_where_it_moves() -> None:
     draws = np.random.default_rng(0)
     still, moved = np.full((40, 60, 3), 90, np.uint8), np.full((40, 60, 3), 90, np.uint8)
     moved[:, 30:] = 200

@@ -34,7 +34,7 @@ def composite(
     ] = "auto",
     band: Annotated[
         float, typer.Option(help="How far the mask's edge may be wrong, as share of the longer side.")
-    ] = 0.02,
+    ] = 0.03,
     feather: Annotated[float, typer.Option(help="Blur of the matte, as share of the longer side.")] = 0.0,
     spill: Annotated[bool, typer.Option("--spill", help="Keep the old background's light at the edges.")] = False,
     scale: Annotated[float, typer.Option(help="Size of the subject; 1: its picture fits the canvas.")] = 1.0,
@@ -44,7 +44,7 @@ def composite(
     canvas: Annotated[str, typer.Option(help="As large as the image or as the background.")] = "image",
     blur: Annotated[float, typer.Option(help="Of the background blur, as share of the longer side.")] = 0.02,
     smooth: Annotated[
-        float, typer.Option(help="Of videos: share of the last mask that is kept where the picture stays; 0: none.")
+        float, typer.Option(help="Of videos: share of the last matte that is kept where the picture stays; 0: none.")
     ] = 0.5,
     format: Annotated[str, typer.Option(help="png or jpg, of pictures in a folder.")] = "png",
     threshold: Annotated[float, typer.Option(help="Leave out objects with a lower score.")] = 0.5,

@@ -11,6 +11,7 @@ from bakeoff.composite.foreground import foreground
 from bakeoff.composite.matte import Matting
 from bakeoff.composite.placement import Box, Placement, subject_box
 from bakeoff.composite.planes import Pixels, Plane, to_bytes, to_levels
+from bakeoff.composite.steadying import Steadying
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +37,13 @@ class Composing:
     placement: Placement = field(default_factory=Placement)
     spill: bool = False
 
-    def cut(self, image: Pixels, mask: Plane, moving: bool = False) -> CutOut:
-        """Cut a subject out of an image (H, W, 3) uint8 RGB, where `mask` (H, W) in 0..1 says that it is."""
-        alpha = self.matting.alpha(image, mask, moving)
+    def cut(self, image: Pixels, mask: Plane, steady: Steadying | None = None) -> CutOut:
+        """Cut a subject out of an image (H, W, 3) uint8 RGB, where `mask` (H, W) in 0..1 says that it is.
+
+        Of a video's frames, one after the other, the mattes pass through `steady`.
+        """
+        alpha = self.matting.alpha(image, mask, moving=steady is not None)
+        alpha = alpha if steady is None else steady(image, alpha)
         colours = to_levels(image)
         return CutOut(colours, colours if self.spill else foreground(colours, alpha), alpha)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from bakeoff.composite.composing import Composing, CutOut
 from bakeoff.composite.placement import subject_box
 from bakeoff.composite.steadying import Steadying
-from bakeoff.composite.subject import Found, Subject
+from bakeoff.composite.subject import Found, Subject, is_seen
 from bakeoff.data.cache import Counter
 from bakeoff.data.decode import decode
 from bakeoff.errors import UnreadableImage, UsageError
@@ -26,7 +26,6 @@ from bakeoff.predict.sources import Source, total
 from bakeoff.predict.video import BrokenVideo, Clip, Film, Moment
 
 SMOOTH = 0.5
-SURE = 0.5  # a subject is found where any pixel is at least this surely its own
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Wish:
-    """How pictures are made; `alpha`: the cut-outs alone; `smooth`: of a video's last mask, this share is kept."""
+    """How pictures are made; `alpha`: the cut-outs alone; `smooth`: of a video's last matte, this share is kept."""
 
     composing: Composing
     alpha: bool = False
@@ -112,8 +111,9 @@ def _picture(subject: Subject, path: Path, file: Path, wish: Wish) -> Made:
     except UnreadableImage as error:
         return Made(str(path), error=error.reason)
     found = subject(image)
-    if found.mask.max() < SURE:
-        return Made(str(path), subject=found.name, error=f"nothing of the subject ({found.name}) is found in it")
+    problem = found.problem or (None if found.anything else f"nothing of the subject ({found.name}) is found in it")
+    if problem is not None:
+        return Made(str(path), subject=found.name, error=problem)
     cut = wish.composing.cut(image, found.mask)
     pixels = cut.rgba if wish.alpha else wish.composing.compose(cut)
     save(Image.fromarray(np.ascontiguousarray(pixels)), file)
@@ -128,7 +128,7 @@ def _video(subject: Subject, clip: Clip, file: Path, wish: Wish, count: _Countin
     with Film() as film:
         try:
             for moment, cut, name in _cut_frames(subject, clip, wish):
-                if box is None and cut.alpha.max() >= SURE:
+                if box is None and is_seen(cut.alpha):
                     box = subject_box(cut.alpha)  # kept, or the placement would hold a moving subject in its place
                 film.add(file, wish.composing.compose(cut, box, moment.seconds), moment.rate)
                 names.append(name)
@@ -153,8 +153,9 @@ def _cut_frames(subject: Subject, clip: Clip, wish: Wish) -> Iterator[tuple[Mome
         return found
 
     for moment, found in _ahead(find, clip.moments()):
-        mask = steady(moment.image, found.mask)
-        yield moment, wish.composing.cut(moment.image, mask, moving=True), found.name
+        if problem := found.problem:
+            raise BrokenVideo(f"frame {moment.frame}: {problem}")
+        yield moment, wish.composing.cut(moment.image, found.mask, steady), found.name
 
 
 def _ahead(find: Callable[[NDArray[np.uint8]], Found], moments: Iterable[Moment]) -> Iterator[tuple[Moment, Found]]:

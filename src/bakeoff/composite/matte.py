@@ -31,7 +31,7 @@ class Matting:
     """
 
     method: str = "auto"
-    band: float = 0.02
+    band: float = 0.03
     feather: float = 0.0
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ from bakeoff.predict.opening import is_onnx
 GRABCUT = "grabcut"
 SEED = 0  # of GrabCut's colour clusters
 TASKS = ("semantic", "instance")
+LEAST = 2e-4  # share of the pixels: 8 x 8 of 640 x 480
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,21 @@ class Found:
 
     mask: Plane
     name: str
+
+    @property
+    def anything(self) -> bool:
+        """Say whether anything is found."""
+        return is_seen(self.mask)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the mask cannot be used, None where it can."""
+        return None if np.isfinite(self.mask).all() else "the model's probabilities are not finite for this image"
+
+
+def is_seen(plane: Plane) -> bool:
+    """Say whether enough of a mask or matte is more than half the subject's for it to be one."""
+    return bool((plane >= 0.5).mean() >= LEAST)
 
 
 class Subject(Protocol):
@@ -71,7 +87,7 @@ class ModelSubject:
 
     def settled(self, found: Found) -> ModelSubject:
         """Stay with the class that was found."""
-        return replace(self, wanted=self.predictor.classes.index(found.name)) if found.mask.max() >= 0.5 else self
+        return replace(self, wanted=self.predictor.classes.index(found.name)) if found.anything else self
 
 
 @dataclass(frozen=True)

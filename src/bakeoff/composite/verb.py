@@ -32,7 +32,7 @@ class Options:
     spill      keep the old background's light in the subject's edge
     blur       standard deviation of the background "blur", as share of the longer side
     alpha      write the cut-outs alone, as PNGs with transparency
-    smooth     of a video: the share of the mask before that a mask keeps where the picture does not change
+    smooth     of a video: the share of the matte before that a matte keeps where the picture does not change
     format     png or jpg, of pictures in a folder
     threshold  objects of an instance model with a lower score are left out
     """
