@@ -13,7 +13,7 @@ from bakeoff.serve.served import open_study
 
 from .conftest import PORT, Folders
 
-KEY = Key(PORT)
+KEY = Key(PORT, token="t" * 43, session="s" * 43)  # the same in every worker of the tests
 OWN = {"Authorization": f"Bearer {KEY.token}"}
 COOKIE = {"Cookie": f"{KEY.cookie}={KEY.session}"}
 HERE = f"http://127.0.0.1:{PORT}"
