@@ -332,3 +332,13 @@ def test_labels_that_all_candidates_contradict_are_doubtful() -> None:
     assert sorted(doubtful([run(), run()])) == ["i04", "i17"]
     sure = Outcomes(ids, ("a", "b", "c"), {"truth": truth, "scores": np.eye(3)[truth]})
     assert doubtful([sure]) == ()
+
+
+def test_models_that_contradict_most_labels_doubt_none() -> None:
+    truth = np.repeat(np.arange(3), 10)
+    scores = np.full((30, 3), 0.25, np.float32)
+    scores[np.arange(30), (truth + 1) % 3] = 0.5
+    ids = tuple(f"i{place:02}" for place in range(30))
+    assert doubtful([Outcomes(ids, ("a", "b", "c"), {"truth": truth, "scores": scores})]) == ()
+    scores[5:] = np.eye(3, dtype=np.float32)[truth[5:]] * 0.4 + 0.1  # five of thirty: these labels may well be wrong
+    assert len(doubtful([Outcomes(ids, ("a", "b", "c"), {"truth": truth, "scores": scores})])) == 5

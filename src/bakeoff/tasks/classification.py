@@ -94,6 +94,7 @@ def doubtful(runs: Sequence[Outcomes]) -> tuple[str, ...]:
 
     Confident learning (Northcutt et al. 2021) on the mean of the runs' out-of-sample probabilities: an image is
     doubtful when another class than its label reaches that class's own mean confidence, and is the largest to do so.
+    None is where they contradict more than half of the labels: such models know too little to doubt one.
     """
     scores: dict[str, list[NDArray[np.float32]]] = {}
     labels: dict[str, int] = {}
@@ -107,6 +108,8 @@ def doubtful(runs: Sequence[Outcomes]) -> tuple[str, ...]:
     confident = np.array([mean[truth == c, c].mean() if (truth == c).any() else np.inf for c in classes])
     above = np.where(mean >= confident, mean, -1.0)
     found = np.flatnonzero((above.max(axis=1) > 0) & (above.argmax(axis=1) != truth))
+    if 2 * len(found) > len(ids):
+        return ()
     margin = above.max(axis=1) - mean[np.arange(len(ids)), truth]
     return tuple(ids[place] for place in found[np.argsort(-margin[found], kind="stable")])
 
